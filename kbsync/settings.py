@@ -1,0 +1,305 @@
+"""The only reader of TOML files and of the environment.
+
+A setting comes from, in this order: `KBSYNC_<SECTION>__<KEY>` in the environment, the TOML file, the default
+below. Relative paths in a file are relative to that file's folder's parent when it lies in `config/`, else to
+the file's folder, so that a clone works from anywhere.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from kbsync import __version__
+from kbsync.errors import ConfigError
+from kbsync.facts import is_entity_id
+
+
+class Section(BaseModel):
+    """A table of the TOML file. Unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class ModelSettings(Section):
+    """The base model that is kept in sync."""
+
+    base: str = Field("embedded", description="`embedded`, a Hugging Face id, a model folder, or a GGUF file")
+    device: str = Field("auto", description="`auto` (CUDA where there is one), `cpu`, or `cuda:N`")
+    bos: Literal["auto", "always", "never"] = Field(
+        "auto", description="put the BOS token in front of plain prompts; auto: where the tokenizer has one"
+    )
+    threads: int = Field(
+        0, ge=0, description="CPU threads for the solve and the forward passes; 0: all cores"
+    )
+    cache: Path = Field(Path("var/cache"), description="converted base models and covariances live here")
+
+
+class SourceSettings(Section):
+    """The SPARQL endpoint."""
+
+    endpoint: str = Field("https://query.wikidata.org/sparql", description="URL of the query endpoint")
+    contact: str = Field("", description="an e-mail or page for the User-Agent; the public service wants one")
+    timeout_s: float = Field(65.0, gt=0, description="seconds to wait for one answer")
+    page_size: int = Field(1000, ge=1, le=50_000, description="rows of one keyset page")
+    overlap_s: int = Field(1200, ge=0, description="seconds of the last window that are read again")
+    max_answer_bytes: int = Field(256_000_000, gt=0, description="an answer over this size is a failure")
+    attempts: int = Field(4, ge=1, description="tries per request before the pull gives up")
+    max_wait_s: float = Field(300.0, ge=0, description="longest Retry-After that a run sleeps through")
+    language: str = Field(
+        "en", pattern=r"^[a-z]{2,3}(-[a-z0-9]+)*$", description="label language before `mul`"
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _http(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("the endpoint must be an http:// or https:// URL")
+        return url
+
+
+class WatchSettings(Section):
+    """What is kept in sync."""
+
+    relations: tuple[str, ...] = Field((), description="property ids to watch")
+    catalogue: Path = Field(Path("config/relations.toml"), description="prompts and policies per relation")
+    baseline: Literal["adopt", "teach"] = Field(
+        "adopt",
+        description="first pull: take the facts as known, or edit each that the base model gets wrong",
+    )
+    max_live: int = Field(1000, ge=1, description="most facts the synced model may hold")
+
+    @field_validator("relations")
+    @classmethod
+    def _ids(cls, ids: tuple[str, ...]) -> tuple[str, ...]:
+        for one in ids:
+            if not (is_entity_id(one) and one.startswith("P")):
+                raise ValueError(f"{one!r} is not a property id such as P36")
+        if len(set(ids)) != len(ids):
+            raise ValueError("a relation is listed twice")
+        return ids
+
+
+class EditSettings(Section):
+    """MEMIT's settings. Every one of them shapes the weights, so all are part of the settings fingerprint."""
+
+    layers: tuple[int, ...] | Literal["auto"] = Field("auto", description="critical layers, counted from 0")
+    covariance_weight: float = Field(1500.0, gt=0, description="λ of the solve")
+    clamp: float = Field(1.5, gt=0, description="largest ‖δ‖ as a multiple of ‖h‖")
+    learning_rate: float = Field(0.5, gt=0)
+    steps: int = Field(30, ge=1, description="most optimiser steps for one z")
+    stop_loss: float = Field(0.02, gt=0, description="a request is done when the object's NLL is below this")
+    kl_weight: float = Field(0.0625, ge=0, description="weight of KL(edited ‖ base) at `<subject> is a`")
+    decay: float = Field(0.5, ge=0, description="weight of ‖δ‖/‖h‖ squared")
+    prefixes: int = Field(2, ge=0, description="seeded prefixes sampled from the model, as contexts of z")
+    chat_context: bool = Field(True, description="also solve z inside the model's chat template")
+    bare_context: bool = Field(True, description="also solve z without BOS, where the model takes one")
+    batch_size: int = Field(16, ge=1, description="requests solved together")
+    repair_rounds: int = Field(3, ge=0, description="rounds that solve again what the candidate still misses")
+    seed: int = Field(20220, description="seed of the sampled prefixes")
+
+
+class CovarianceSettings(Section):
+    """The text behind C, the second moment of keys."""
+
+    tokens: int = Field(20_000, ge=1, description="tokens of text in all")
+    text: tuple[Path, ...] = Field(
+        (), description="UTF-8 text files; none: Python's own English documentation"
+    )
+    facts_share: float = Field(
+        0.2, ge=0, le=1, description="share of tokens from verbalised facts of the store"
+    )
+    chunk_tokens: int = Field(128, ge=16, description="tokens of one sequence")
+
+
+class EvaluateSettings(Section):
+    """What is measured of every edit."""
+
+    neighbors: int = Field(4, ge=0, description="neighborhood prompts per request")
+    drift_tokens: int = Field(4000, ge=64, description="tokens of the fixed text behind the perplexity ratio")
+    batch_size: int = Field(32, ge=1, description="prompts scored together")
+    said_tokens: int = Field(12, ge=1, description="tokens generated to show what the model says")
+
+
+class GateSettings(Section):
+    """A candidate that breaks one of these stays a candidate. A threshold of null is not checked."""
+
+    min_efficacy_success: float | None = Field(0.95, ge=0, le=1)
+    min_efficacy_accuracy: float | None = Field(0.80, ge=0, le=1)
+    min_paraphrase_success: float | None = Field(0.80, ge=0, le=1)
+    max_neighborhood_drop: float | None = Field(
+        0.05, ge=0, le=1, description="success under the base model's"
+    )
+    max_perplexity_ratio: float | None = Field(1.05, gt=0)
+    max_retired_favoured: float | None = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="share of retired objects that the candidate favours over the base model",
+    )
+
+
+class CheckpointSettings(Section):
+    """Where synced models go."""
+
+    folder: Path = Field(Path("var/checkpoints"))
+
+
+class StoreSettings(Section):
+    """The database."""
+
+    url: str = Field(
+        "sqlite:///var/kbsync.db", description="SQLAlchemy URL: sqlite:/// or postgresql+psycopg://"
+    )
+
+
+class ScheduleSettings(Section):
+    """When the daemon syncs. Give an interval or a cron line, not both."""
+
+    interval_minutes: float | None = Field(60.0, gt=0)
+    cron: str | None = Field(None, description="five fields, as in crontab, in UTC")
+    poll_s: float = Field(2.0, gt=0, description="seconds between looks for a trigger in the store")
+
+
+class Settings(BaseSettings):
+    """All settings of one kbsync."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="KBSYNC_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    model: ModelSettings = ModelSettings()
+    source: SourceSettings = SourceSettings()
+    watch: WatchSettings = WatchSettings()
+    edit: EditSettings = EditSettings()
+    covariance: CovarianceSettings = CovarianceSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    gate: GateSettings = GateSettings()
+    checkpoint: CheckpointSettings = CheckpointSettings()
+    store: StoreSettings = StoreSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment wins over the file, which arrives as init values."""
+        del settings_cls, dotenv_settings, file_secret_settings
+        return env_settings, init_settings
+
+
+def user_agent(settings: SourceSettings) -> str:
+    """`name/version (contact) library/version`, the form that Wikimedia's User-Agent policy asks for."""
+    contact = settings.contact or "no contact configured"
+    return f"kbsync/{__version__} ({contact}) SPARQLWrapper/2"
+
+
+def share(relative: str) -> Path:
+    """A file that ships with kbsync (`config/…`, `migrations`, `data/…`), in a clone or in a wheel.
+
+    Raises ConfigError when it is missing.
+    """
+    here = Path(__file__).resolve().parent
+    for root in (here.parent, here / "_share"):
+        if (root / relative).exists():
+            return root / relative
+    raise ConfigError(f"{relative} is missing from this installation of kbsync; install it again")
+
+
+def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = None) -> Settings:
+    """Read a TOML file (or only the defaults), then the environment.
+
+    `overrides` is a nested dict that wins over the file. Raises ConfigError with one line that names the
+    file, the key, and for an unknown key the nearest known one.
+    """
+    values: dict[str, Any] = {}
+    root = Path.cwd()
+    if path is not None:
+        values = _read_toml(path)
+        parent = path.resolve().parent
+        root = parent.parent if parent.name == "config" else parent
+    for section, keys in (overrides or {}).items():
+        values[section] = {**values.get(section, {}), **keys}
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path)) from None
+    return _absolute(settings, root)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"no config file at {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} can't be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    source = str(path) if path is not None else "the settings"
+    if first["type"] == "extra_forbidden":
+        near = _nearest(first["loc"])
+        hint = f"; did you mean {near}?" if near else "; `kbsync config show` lists the known keys"
+        return f"{source}: unknown key {where}{hint}"
+    return f"{source}: {where}: {first['msg'].removeprefix('Value error, ')} (got {first['input']!r})"
+
+
+def _nearest(loc: tuple[int | str, ...]) -> str | None:
+    """The known key that is spelled most like the last part of `loc`."""
+    section = Settings.model_fields.get(str(loc[0]))
+    if len(loc) == 1 or section is None:
+        known = list(Settings.model_fields)
+        prefix = ""
+    else:
+        table = section.annotation
+        assert isinstance(table, type)
+        assert issubclass(table, BaseModel)
+        known = list(table.model_fields)
+        prefix = f"{loc[0]}."
+    match = difflib.get_close_matches(str(loc[-1]), known, n=1, cutoff=0.5)
+    return prefix + match[0] if match else None
+
+
+def _absolute(settings: Settings, root: Path) -> Settings:
+    """Resolve the relative paths of `settings` against `root`."""
+
+    def fix(path: Path) -> Path:
+        path = path.expanduser()
+        return path if path.is_absolute() else root / path
+
+    catalogue = fix(settings.watch.catalogue)
+    if not catalogue.exists() and settings.watch.catalogue == Path("config/relations.toml"):
+        catalogue = share("config/relations.toml")
+    url = settings.store.url
+    if url.startswith("sqlite:///") and not url.startswith("sqlite:////") and url != "sqlite:///:memory:":
+        url = f"sqlite:///{fix(Path(url.removeprefix('sqlite:///')))}"
+    return settings.model_copy(
+        update={
+            "model": settings.model.model_copy(update={"cache": fix(settings.model.cache)}),
+            "watch": settings.watch.model_copy(update={"catalogue": catalogue}),
+            "covariance": settings.covariance.model_copy(
+                update={"text": tuple(fix(p) for p in settings.covariance.text)}
+            ),
+            "checkpoint": settings.checkpoint.model_copy(update={"folder": fix(settings.checkpoint.folder)}),
+            "store": settings.store.model_copy(update={"url": url}),
+        }
+    )
