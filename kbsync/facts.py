@@ -18,7 +18,7 @@ ENTITY_ID = re.compile(r"^[QPL][1-9][0-9]*$")
 
 def is_entity_id(text: str) -> bool:
     """Whether `text` is a Wikidata id: Q, P or L and a number without leading zeros."""
-    return ENTITY_ID.match(text) is not None
+    return ENTITY_ID.fullmatch(text) is not None  # `match` would let a line break through at the end
 
 
 class ValueKind(StrEnum):
@@ -238,6 +238,7 @@ class PromptKind(StrEnum):
     PARAPHRASE = "paraphrase"
     QUESTION = "question"
     NEIGHBORHOOD = "neighborhood"
+    RETIRED = "retired"  # the rewrite prompt of a fact that the published model held and the candidate must not
 
 
 class Phase(StrEnum):

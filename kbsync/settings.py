@@ -8,15 +8,25 @@ the file's folder, so that a clone works from anywhere.
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from kbsync import __version__
@@ -25,9 +35,16 @@ from kbsync.facts import is_entity_id
 
 
 class Section(BaseModel):
-    """A table of the TOML file. Unknown keys are errors."""
+    """A table of the TOML file. Unknown keys are errors, and so are NaN, infinity, and a boolean for a number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_boolean_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise ValueError("true and false are not values of this key")
+        return value
 
 
 class ModelSettings(Section):
@@ -38,9 +55,7 @@ class ModelSettings(Section):
     bos: Literal["auto", "always", "never"] = Field(
         "auto", description="put the BOS token in front of plain prompts; auto: where the tokenizer has one"
     )
-    threads: int = Field(
-        0, ge=0, description="CPU threads for the solve and the forward passes; 0: all cores"
-    )
+    threads: int = Field(0, ge=0, description="CPU threads for the solve and the forward passes; 0: all cores")
     cache: Path = Field(Path("var/cache"), description="converted base models and covariances live here")
 
 
@@ -55,9 +70,7 @@ class SourceSettings(Section):
     max_answer_bytes: int = Field(256_000_000, gt=0, description="an answer over this size is a failure")
     attempts: int = Field(4, ge=1, description="tries per request before the pull gives up")
     max_wait_s: float = Field(300.0, ge=0, description="longest Retry-After that a run sleeps through")
-    language: str = Field(
-        "en", pattern=r"^[a-z]{2,3}(-[a-z0-9]+)*$", description="label language before `mul`"
-    )
+    language: str = Field("en", pattern=r"^[a-z]{2,3}(-[a-z0-9]+)*$", description="label language before `mul`")
 
     @field_validator("endpoint")
     @classmethod
@@ -95,7 +108,7 @@ class EditSettings(Section):
     layers: tuple[int, ...] | Literal["auto"] = Field("auto", description="critical layers, counted from 0")
     covariance_weight: float = Field(1500.0, gt=0, description="λ of the solve")
     clamp: float = Field(1.5, gt=0, description="largest ‖δ‖ as a multiple of ‖h‖")
-    learning_rate: float = Field(0.5, gt=0)
+    learning_rate: float = Field(0.5, gt=0, description="Adam's step size in the search for z")
     steps: int = Field(30, ge=1, description="most optimiser steps for one z")
     stop_loss: float = Field(0.02, gt=0, description="a request is done when the object's NLL is below this")
     kl_weight: float = Field(0.0625, ge=0, description="weight of KL(edited ‖ base) at `<subject> is a`")
@@ -104,6 +117,9 @@ class EditSettings(Section):
     chat_context: bool = Field(True, description="also solve z inside the model's chat template")
     bare_context: bool = Field(True, description="also solve z without BOS, where the model takes one")
     batch_size: int = Field(16, ge=1, description="requests solved together")
+    solve_dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="precision of the layers above while z is solved; auto: bfloat16 where it is native"
+    )
     repair_rounds: int = Field(3, ge=0, description="rounds that solve again what the candidate still misses")
     seed: int = Field(20220, description="seed of the sampled prefixes")
 
@@ -112,12 +128,8 @@ class CovarianceSettings(Section):
     """The text behind C, the second moment of keys."""
 
     tokens: int = Field(20_000, ge=1, description="tokens of text in all")
-    text: tuple[Path, ...] = Field(
-        (), description="UTF-8 text files; none: Python's own English documentation"
-    )
-    facts_share: float = Field(
-        0.2, ge=0, le=1, description="share of tokens from verbalised facts of the store"
-    )
+    text: tuple[Path, ...] = Field((), description="UTF-8 text files; none: Python's own English documentation")
+    facts_share: float = Field(0.2, ge=0, le=1, description="share of tokens from verbalised facts of the store")
     chunk_tokens: int = Field(128, ge=16, description="tokens of one sequence")
 
 
@@ -131,43 +143,64 @@ class EvaluateSettings(Section):
 
 
 class GateSettings(Section):
-    """A candidate that breaks one of these stays a candidate. A threshold of null is not checked."""
+    """A candidate that breaks one of these stays a candidate. A threshold of `off` is not checked."""
 
-    min_efficacy_success: float | None = Field(0.95, ge=0, le=1)
-    min_efficacy_accuracy: float | None = Field(0.80, ge=0, le=1)
-    min_paraphrase_success: float | None = Field(0.80, ge=0, le=1)
+    min_efficacy_success: float | None = Field(
+        0.95, ge=0, le=1, description="least share of edits whose new object beats the old one"
+    )
+    min_efficacy_accuracy: float | None = Field(
+        0.80, ge=0, le=1, description="least share of edits whose new object is what greedy decoding says"
+    )
+    min_paraphrase_success: float | None = Field(
+        0.80, ge=0, le=1, description="least share of paraphrases where the new object beats the old one"
+    )
     max_neighborhood_drop: float | None = Field(
-        0.05, ge=0, le=1, description="success under the base model's"
+        0.05, ge=0, le=1, description="most that neighborhood success may fall under the base model's"
     )
-    max_perplexity_ratio: float | None = Field(1.05, gt=0)
+    max_perplexity_ratio: float | None = Field(
+        1.05, gt=0, description="most that the perplexity of the fixed text may grow, as a ratio"
+    )
     max_retired_favoured: float | None = Field(
-        0.05,
-        ge=0,
-        le=1,
-        description="share of retired objects that the candidate favours over the base model",
+        0.05, ge=0, le=1, description="most retired objects, as a share, favoured over the base model"
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        return None if value == "off" else value  # TOML has no null
 
 
 class CheckpointSettings(Section):
     """Where synced models go."""
 
-    folder: Path = Field(Path("var/checkpoints"))
+    folder: Path = Field(Path("var/checkpoints"), description="synced models and the `live` link lie here")
 
 
 class StoreSettings(Section):
     """The database."""
 
-    url: str = Field(
-        "sqlite:///var/kbsync.db", description="SQLAlchemy URL: sqlite:/// or postgresql+psycopg://"
-    )
+    url: str = Field("sqlite:///var/kbsync.db", description="SQLAlchemy URL: sqlite:/// or postgresql+psycopg://")
 
 
 class ScheduleSettings(Section):
-    """When the daemon syncs. Give an interval or a cron line, not both."""
+    """When the daemon syncs. Give an interval or a cron line, not both; a cron line replaces the default."""
 
-    interval_minutes: float | None = Field(60.0, gt=0)
+    interval_minutes: float | None = Field(60.0, gt=0, description="minutes from one sync to the next")
     cron: str | None = Field(None, description="five fields, as in crontab, in UTC")
     poll_s: float = Field(2.0, gt=0, description="seconds between looks for a trigger in the store")
+
+    @field_validator("cron")
+    @classmethod
+    def _five_fields(cls, cron: str | None) -> str | None:
+        if cron is not None and len(cron.split()) != 5:
+            raise ValueError("a cron line has five fields: minute, hour, day, month, weekday")
+        return cron
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if {"interval_minutes", "cron"} <= self.model_fields_set and self.interval_minutes and self.cron:
+            raise ValueError("give interval_minutes or cron, not both")
+        return self
 
 
 class Settings(BaseSettings):
@@ -233,12 +266,26 @@ def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = N
         parent = path.resolve().parent
         root = parent.parent if parent.name == "config" else parent
     for section, keys in (overrides or {}).items():
-        values[section] = {**values.get(section, {}), **keys}
+        table = values.get(section, {})
+        values[section] = {**table, **keys} if isinstance(table, dict) else table
+    _check_environment()
     try:
         settings = Settings(**values)
     except ValidationError as error:
         raise ConfigError(_explain(error, path)) from None
+    except SettingsError as error:
+        raise ConfigError(f'{error}; write lists in the environment as JSON, such as ["P36"]') from None
     return _absolute(settings, root)
+
+
+def _check_environment() -> None:
+    """Raise ConfigError for a `KBSYNC_<SECTION>__<KEY>` whose section does not exist: nobody else would."""
+    for name in sorted(os.environ):
+        section, mark, key = name.upper().removeprefix("KBSYNC_").partition("__")
+        if name.upper().startswith("KBSYNC_") and mark and section.lower() not in Settings.model_fields:
+            near = _nearest((section.lower(),))
+            hint = f"; did you mean KBSYNC_{near.upper()}__{key}?" if near else ""
+            raise ConfigError(f"the environment: {name} names no section{hint}")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -254,7 +301,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def _explain(error: ValidationError, path: Path | None) -> str:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(str(part) for part in first["loc"] if "[" not in str(part))  # no `tuple[int, ...]`
     source = str(path) if path is not None else "the settings"
     if first["type"] == "extra_forbidden":
         near = _nearest(first["loc"])

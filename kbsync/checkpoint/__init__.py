@@ -1,0 +1,1 @@
+"""Weights become a durable model: manifest, write, verify, apply, publish, prune, export."""

@@ -1,0 +1,112 @@
+"""Which checkpoint is live: a symlink `live` in the checkpoint folder, replaced in one atomic step.
+
+No link means that the base model is live. Readers follow the link and see the old checkpoint or the new one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection
+from pathlib import Path
+
+from kbsync.checkpoint import durable
+from kbsync.checkpoint.manifest import FILE_NAME, is_plain_name
+from kbsync.errors import CheckpointError
+
+LIVE = "live"
+
+
+def publish(folder: Path, name: str) -> None:
+    """Make `folder/name` the live checkpoint.
+
+    Raises CheckpointError, and leaves the old one live, when it is not whole or the disk fails.
+    """
+    if not is_plain_name(name) or name == LIVE:
+        raise CheckpointError(f"{name!r} can't name a checkpoint: use letters, digits, '.', '_' and '-'")
+    from kbsync.checkpoint.verify import verify  # torch, which asking what is live does not need
+
+    problems = verify(folder / name)
+    if problems:
+        raise CheckpointError(f"{name} is not published: {problems[0]}")
+    with durable.only_writer(folder):
+        _point(folder, name)
+
+
+def unpublish(folder: Path) -> None:
+    """Make the base model live again; nothing to do when it is. Raises CheckpointError when the disk fails."""
+    if (folder / LIVE).is_symlink():
+        with durable.only_writer(folder):
+            _point(folder, None)
+
+
+def _point(folder: Path, name: str | None) -> None:
+    """Let `live` lead to `name`, or to nothing. When the disk fails it leads where it did before."""
+    link = folder / LIVE
+    before = str(link.readlink()) if link.is_symlink() else None
+    try:
+        _replace_link(link, name)
+        durable.fsync(folder)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            _replace_link(link, before)
+        raise CheckpointError(f"{link} could not be changed to {name}: {error.strerror}") from None
+
+
+def _replace_link(link: Path, name: str | None) -> None:
+    if name is None:
+        link.unlink(missing_ok=True)
+        return
+    new = durable.temporary(link.parent, LIVE)
+    try:
+        new.symlink_to(name)
+        new.replace(link)
+    finally:
+        durable.remove(new)  # renamed, it is not there any more
+
+
+def live(folder: Path) -> Path | None:
+    """The folder of the live checkpoint, or None when the base model is live.
+
+    Raises CheckpointError when `live` is not a link of ours, or what it names is gone.
+    """
+    link = folder / LIVE
+    try:
+        name = str(link.readlink())
+    except FileNotFoundError:
+        return None
+    except OSError:
+        raise CheckpointError(f"{link} is not a link to a checkpoint; move it away") from None
+    if not is_plain_name(name) or name == LIVE:
+        raise CheckpointError(f"{link} leads to {name!r}, which is no checkpoint of this folder; remove it")
+    if not (folder / name).is_dir():
+        raise CheckpointError(f"the live checkpoint {folder / name} is gone; publish another or unpublish")
+    return folder / name
+
+
+def checkpoints(folder: Path) -> list[str]:
+    """The names of all checkpoints in `folder`, published or not, sorted."""
+    if not folder.is_dir():
+        return []
+    plain = (entry for entry in folder.iterdir() if is_plain_name(entry.name) and not entry.is_symlink())
+    return sorted(entry.name for entry in plain if (entry / FILE_NAME).is_file())
+
+
+def prune(folder: Path, keep: Collection[str]) -> list[str]:
+    """Remove every checkpoint that is neither in `keep` nor live, and return their names.
+
+    Raises CheckpointError when `live` is broken (nothing is removed then) or the disk fails.
+    """
+    if not folder.is_dir():
+        return []
+    with durable.only_writer(folder):
+        current = live(folder)
+        kept = {*keep, current.name if current is not None else LIVE}
+        gone = [name for name in checkpoints(folder) if name not in kept]
+        try:
+            for name in gone:
+                # out of sight in one step, so that nobody meets half a checkpoint
+                (folder / name).rename(durable.temporary(folder, "pruned"))
+            durable.fsync(folder)
+        except OSError as error:
+            raise CheckpointError(f"{folder} could not be pruned: {error.strerror}") from None
+    return gone

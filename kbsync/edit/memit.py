@@ -1,0 +1,211 @@
+"""The rebuild: base weights + live set → synced weights, in one MEMIT solve and a few rounds of repair.
+
+Nothing is carried over from an earlier synced model. The live set is put in canonical order (by content hash)
+before anything is computed, so the weights are a pure function of base model, settings and live set.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from kbsync.edit.adapters import Adapter
+from kbsync.edit.contexts import Contexts
+from kbsync.edit.covariance import Covariance
+from kbsync.edit.keys import SubjectPass
+from kbsync.edit.solve import closed_form
+from kbsync.edit.target import TargetSolver
+from kbsync.errors import EditError
+from kbsync.facts import EditRequest
+from kbsync.lm.rows import Encoder, Row
+from kbsync.lm.score import score_rows
+from kbsync.settings import EditSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """Edited weights by state-dict name, in the model's own type, and what building them took.
+
+    `misses` counts the requests that greedy decoding still got wrong after the solve and after each round of
+    repair that was kept; `residual` is the mean of ‖z − h‖/‖z‖ left after the solve; `seconds` per part.
+    """
+
+    tensors: Mapping[str, Tensor]
+    misses: tuple[int, ...]
+    residual: float
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+class Editor:
+    """MEMIT on one loaded model. The model holds the base weights unless a candidate is loaded into it."""
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        encoder: Encoder,
+        contexts: Contexts,
+        layers: tuple[int, ...],
+        covariance: Covariance,
+        settings: EditSettings,
+    ) -> None:
+        self.adapter = adapter
+        self.encoder = encoder
+        self.contexts = contexts
+        self.layers = layers
+        self.covariance = covariance
+        self.settings = settings
+        self.solver = TargetSolver(adapter, encoder, contexts, layers[-1], settings)
+        self._base = {layer: adapter.read_weight(layer).clone() for layer in layers}
+
+    @property
+    def target_settings(self) -> dict[str, object]:
+        """Everything besides base model and request that a z depends on: what its cache is keyed by."""
+        names = ("clamp", "learning_rate", "steps", "stop_loss", "kl_weight", "decay")
+        return {
+            "layer": self.layers[-1],
+            "prefixes": list(self.contexts.prefixes),
+            "bare": self.contexts.bare,
+            "chat": self.contexts.chat,
+            "dtype": str(self.solver.top.dtype),
+            **{name: getattr(self.settings, name) for name in names},
+        }
+
+    @property
+    def weight_settings(self) -> dict[str, object]:
+        """Everything besides base model and live set that the synced weights depend on."""
+        return {
+            **self.target_settings,
+            "layers": list(self.layers),
+            "covariance": self.covariance.hash,
+            "covariance_tokens": self.covariance.tokens,
+            "covariance_weight": self.settings.covariance_weight,
+            "repair_rounds": self.settings.repair_rounds,
+            "repair_batch": self.settings.batch_size,
+        }
+
+    def restore(self) -> None:
+        """Put the base weights back."""
+        for layer, weight in self._base.items():
+            self.adapter.write_weight(layer, weight)
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put a candidate's weights in, by state-dict name. Raises EditError for a name that is not edited."""
+        names = {self.adapter.weight_name(layer): layer for layer in self.layers}
+        unknown = sorted(set(tensors) - set(names))
+        if unknown:
+            raise EditError(f"{unknown[0]} is not one of the edited weights {sorted(names)}")
+        self.restore()
+        for name, tensor in tensors.items():
+            parameter = self.adapter.parameter(names[name])
+            with torch.no_grad():
+                parameter.copy_(tensor)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The edited layers' weights as they are now, on the CPU."""
+        return {
+            self.adapter.weight_name(layer): self.adapter.parameter(layer).detach().cpu().clone()
+            for layer in self.layers
+        }
+
+    def rebuild(
+        self,
+        requests: Sequence[EditRequest],
+        targets: Mapping[str, Tensor],
+        on_step: Callable[[str], None] | None = None,
+    ) -> Rebuilt:
+        """The synced weights for a live set; the model holds them afterwards.
+
+        `targets` maps content hash to z, (d,). Raises EditError when two requests contradict one another, when
+        a z is missing, or when a result is not finite.
+        """
+        live = sorted(requests, key=lambda request: request.content_hash)
+        _refuse_contradictions(live)
+        missing = [r for r in live if r.content_hash not in targets]
+        if missing:
+            raise EditError(f"no z for {missing[0].rewrite.text!r}; it must be solved before the rebuild")
+        self.restore()
+        say = on_step or (lambda name: None)
+        if not live:
+            return Rebuilt(self.tensors(), (), 0.0)
+        started = time.perf_counter()
+        rows = [self.contexts.rows(self.encoder, request) for request in live]
+        say("solve")
+        residual = self._update(rows, {i: targets[r.content_hash] for i, r in enumerate(live)})
+        seconds = {"solve": time.perf_counter() - started}
+        misses = self._repair(live, rows, say)
+        seconds["repair"] = time.perf_counter() - started - seconds["solve"]
+        tensors = self.tensors()
+        for name, tensor in tensors.items():
+            if not bool(tensor.isfinite().all()):
+                raise EditError(f"{name} is not finite after the rebuild of {len(live)} facts")
+        return Rebuilt(tensors, tuple(misses), residual, seconds)
+
+    def _update(self, rows: Sequence[Sequence[Row]], targets: Mapping[int, Tensor]) -> float:
+        """One pass of MEMIT over the critical layers (algorithm 1), on the weights as they are.
+
+        Requests without a target are constraints: their keys are in KKᵀ, their residual is zero. Returns the
+        mean relative residual that is left at the last layer.
+        """
+        subject = SubjectPass(self.adapter, rows)
+        wanted = sorted(targets)
+        z = torch.stack([targets[i] for i in wanted], dim=1).to(self.adapter.parameter(0).device)  # (d, m)
+        last = self.layers[-1]
+        for left, layer in zip(range(len(self.layers), 0, -1), self.layers, strict=True):
+            subject.climb(layer)
+            keys, hidden = subject.keys_and_hidden(last)  # (d_in, n), (d, n)
+            residual = torch.zeros_like(hidden)
+            residual[:, wanted] = (z - hidden[:, wanted]) / left
+            C = self.covariance.matrices[layer].to(keys.device)
+            delta = closed_form(residual, keys, C, self.settings.covariance_weight)
+            weight = self.adapter.read_weight(layer)
+            self.adapter.write_weight(layer, (weight.double() + delta).to(weight.dtype))
+        _, hidden = subject.keys_and_hidden(last)
+        return float(((z - hidden[:, wanted]).norm(dim=0) / z.norm(dim=0)).mean())
+
+    def _repair(
+        self, live: Sequence[EditRequest], rows: Sequence[Sequence[Row]], say: Callable[[str], None]
+    ) -> list[int]:
+        """Solve again, on the candidate, only what it still misses; keep a round only if it misses less.
+
+        The new z belong to this candidate and are not stored: they are a function of the live set alone.
+        """
+        missed = self._missed(rows)
+        counts = [len(missed)]
+        for number in range(1, self.settings.repair_rounds + 1):
+            if not missed:
+                break
+            say(f"repair {number}: {len(missed)} missed")
+            before = self.tensors()
+            targets: dict[int, Tensor] = {}
+            for at in range(0, len(missed), self.settings.batch_size):
+                part = missed[at : at + self.settings.batch_size]
+                solved = self.solver.solve([live[i] for i in part])
+                targets.update({i: target.z for i, target in zip(part, solved, strict=True)})
+            self._update(rows, targets)
+            now = self._missed(rows)
+            if len(now) >= len(missed):
+                self.load(before)
+                break
+            missed = now
+            counts.append(len(missed))
+        return counts
+
+    def _missed(self, rows: Sequence[Sequence[Row]]) -> list[int]:
+        """Requests whose prompt greedy decoding does not end with the object."""
+        scores = score_rows(self.adapter.model, [contexts[0] for contexts in rows])
+        return [i for i, score in enumerate(scores) if not score.greedy]
+
+
+def _refuse_contradictions(live: Sequence[EditRequest]) -> None:
+    said: dict[str, str] = {}
+    for request in live:
+        other = said.setdefault(request.rewrite.text, request.target_new)
+        if other != request.target_new:
+            raise EditError(
+                f"the live set contradicts itself: {request.rewrite.text!r} should end with both "
+                f"{other!r} and {request.target_new!r}"
+            )

@@ -1,0 +1,42 @@
+"""The closed form of MEMIT's update (Meng et al. 2023, eq. 14), in float64 by Cholesky."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kbsync.errors import EditError
+
+
+def closed_form(residual: Tensor, keys: Tensor, covariance: Tensor, weight: float) -> Tensor:
+    """Δ = R Kᵀ (λC + K Kᵀ)⁻¹.
+
+    `residual` R: (d_out, n); `keys` K: (d_in, n); `covariance` C: (d_in, d_in), symmetric; `weight` λ > 0.
+    Returns Δ: (d_out, d_in), float64. Of the two equal forms, the one with the smaller system is used: d_in × d_in,
+    or n × n by K ᵀ(λC + KKᵀ)⁻¹ = (λI + KᵀC⁻¹K)⁻¹ KᵀC⁻¹. A column of R that is zero is a constraint: that key's
+    output stays where it is, as far as λC allows.
+
+    Raises EditError when the system is not positive definite (too little text behind C).
+    """
+    R, K, C = residual.double(), keys.double(), covariance.double()
+    n, d_in = K.shape[1], K.shape[0]
+    if n == 0:
+        return torch.zeros(R.shape[0], d_in, dtype=torch.float64, device=R.device)
+    if n >= d_in:
+        factor = _cholesky(weight * C + K @ K.T, "λC + KKᵀ")
+        return R @ torch.cholesky_solve(K, factor).T
+    C_inv_K = torch.cholesky_solve(K, _cholesky(C, "C"))  # (d_in, n)
+    small = K.T @ C_inv_K
+    small.diagonal().add_(weight)
+    factor = _cholesky((small + small.T) / 2, "λI + KᵀC⁻¹K")
+    return torch.linalg.multi_dot([R, torch.cholesky_inverse(factor), C_inv_K.T])
+
+
+def _cholesky(matrix: Tensor, name: str) -> Tensor:
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    if int(info) != 0:
+        raise EditError(
+            f"{name} is not positive definite (leading minor {int(info)} of {matrix.shape[0]}); "
+            "give the covariance more tokens (covariance.tokens, at least the size of a key)"
+        )
+    return factor

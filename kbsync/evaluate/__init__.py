@@ -1,0 +1,1 @@
+"""(model, requests) → outcomes: probes, metrics, drift, and the gate."""

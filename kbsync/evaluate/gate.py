@@ -1,0 +1,71 @@
+"""The gate: whether a candidate may go live. Each rule gives a verdict with its numbers and its reason."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kbsync.evaluate.metrics import Metric, value_of
+from kbsync.facts import Phase
+from kbsync.settings import GateSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One rule applied: `value comparison threshold`. `reason` reads as a sentence."""
+
+    metric: str
+    value: float | None
+    comparison: str
+    threshold: float
+    passed: bool
+    reason: str
+
+
+def judge(metrics: Sequence[Metric], settings: GateSettings) -> list[Verdict]:
+    """Apply every rule whose threshold is set. A metric that was not measured has nothing to say (no edits);
+    one that is not finite fails."""
+    drop = _difference(metrics, "neighborhood_success")
+    ratio = _ratio(metrics, "perplexity")
+    rules = [
+        ("efficacy_success", value_of(metrics, "efficacy_success"), "≥", settings.min_efficacy_success),
+        ("efficacy_accuracy", value_of(metrics, "efficacy_accuracy"), "≥", settings.min_efficacy_accuracy),
+        ("paraphrase_success", value_of(metrics, "paraphrase_success"), "≥", settings.min_paraphrase_success),
+        ("neighborhood_drop", drop, "≤", settings.max_neighborhood_drop),
+        ("perplexity_ratio", ratio, "≤", settings.max_perplexity_ratio),
+        ("retired_favoured", value_of(metrics, "retired_favoured"), "≤", settings.max_retired_favoured),
+    ]
+    return [
+        _verdict(name, value, comparison, threshold)
+        for name, value, comparison, threshold in rules
+        if threshold is not None
+    ]
+
+
+def passed(verdicts: Sequence[Verdict]) -> bool:
+    """Whether every rule was kept."""
+    return all(v.passed for v in verdicts)
+
+
+def refusal(verdicts: Sequence[Verdict]) -> str:
+    """Why a candidate is refused, in one line."""
+    return "; ".join(v.reason for v in verdicts if not v.passed)
+
+
+def _verdict(name: str, value: float | None, comparison: str, threshold: float) -> Verdict:
+    if value is None:
+        return Verdict(name, None, comparison, threshold, True, f"{name} was not measured: no prompts")
+    ok = math.isfinite(value) and (value >= threshold if comparison == "≥" else value <= threshold)
+    word = "is" if ok else "is not"
+    return Verdict(name, value, comparison, threshold, ok, f"{name} {value:.3f} {word} {comparison} {threshold:g}")
+
+
+def _difference(metrics: Sequence[Metric], name: str) -> float | None:
+    before, after = value_of(metrics, name, Phase.BEFORE), value_of(metrics, name)
+    return before - after if before is not None and after is not None else None
+
+
+def _ratio(metrics: Sequence[Metric], name: str) -> float | None:
+    before, after = value_of(metrics, name, Phase.BEFORE), value_of(metrics, name)
+    return after / before if before and after is not None else None

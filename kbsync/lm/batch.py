@@ -1,0 +1,66 @@
+"""Rows as padded tensors, aligned at a column, with positions and masks that make padding invisible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Token rows around an anchor column.
+
+    `ids`, `positions`: (R, T) int64; `real`: (R, T) bool, False at padding; column `anchor` holds each row's
+    anchor token (the subject's last one), so what is before it is padded on the left, what follows on the right.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    real: Tensor
+    anchor: int
+
+    def mask(self, first: int, last: int, dtype: torch.dtype) -> Tensor:
+        """Additive causal mask (R, 1, Q, last) for the queries in columns `first:last` over keys `0:last`."""
+        columns = torch.arange(last, device=self.ids.device)
+        causal = columns[None, :] <= columns[first:last, None]  # (Q, last)
+        seen = causal[None] & self.real[:, None, :last]  # (R, Q, last)
+        # A padded query sees itself: a row of nothing but the lowest number would be uniform over padding.
+        seen = seen | (columns[None, :] == columns[first:last, None])[None]
+        mask = torch.zeros(seen.shape, dtype=dtype, device=self.ids.device)
+        return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+
+
+def align(rows: Sequence[Sequence[int]], anchors: Sequence[int], device: torch.device, pad: int = 0) -> Batch:
+    """Pad `rows` so that each row's token at its anchor index lies in one column. Rows may not be empty."""
+    before = max(anchors)
+    after = max(len(row) - anchor for row, anchor in zip(rows, anchors, strict=True))
+    ids = torch.full((len(rows), before + after), pad, dtype=torch.long)
+    positions = torch.zeros_like(ids)
+    real = torch.zeros(ids.shape, dtype=torch.bool)
+    for i, (row, anchor) in enumerate(zip(rows, anchors, strict=True)):
+        first = before - anchor
+        ids[i, first : first + len(row)] = torch.tensor(row, dtype=torch.long)
+        positions[i, first : first + len(row)] = torch.arange(len(row))
+        real[i, first : first + len(row)] = True
+    return Batch(ids.to(device), positions.to(device), real.to(device), before)
+
+
+def by_length(lengths: Sequence[int], size: int, tokens: int | None = None) -> list[list[int]]:
+    """Indices in batches of similar length, longest first.
+
+    At most `size` rows a batch, and at most `tokens` padded tokens where given. The order depends only on the
+    lengths and the given order, so equal input makes equal batches.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    batches: list[list[int]] = []
+    for i in order:
+        full = not batches or len(batches[-1]) >= size
+        if not full and tokens is not None:
+            full = (len(batches[-1]) + 1) * lengths[batches[-1][0]] > tokens
+        if full:
+            batches.append([])
+        batches[-1].append(i)
+    return batches

@@ -1,0 +1,68 @@
+"""A GGUF file becomes a safetensors folder once; reading it anew takes ~20 s, the folder under one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from kbsync.errors import ModelError
+
+# Bump when the conversion itself changes, so that an old cached folder is not taken for a new one.
+CONVERSION = 1
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 (hex) of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def convert(gguf: Path, cache: Path) -> Path:
+    """Dequantise `gguf` to float32 and write it as a model folder under `cache`; return the folder.
+
+    The folder's name holds the file's hash, so a changed file is converted again. It appears in one rename:
+    a killed conversion leaves nothing that looks whole. Raises ModelError for a truncated or foreign file.
+    """
+    folder = cache / "models" / f"{gguf.stem}-{file_sha256(gguf)[:16]}-v{CONVERSION}"
+    if (folder / "config.json").exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".convert-", dir=folder.parent))
+    try:
+        _write(gguf, temporary)
+        os.replace(temporary, folder)
+    except OSError as error:
+        if (folder / "config.json").exists():  # another process was faster
+            return folder
+        raise ModelError(f"the converted model can't be written to {folder.parent}: {error}") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _write(gguf: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    with gguf.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise ModelError(f"{gguf} is not a GGUF file")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            gguf.parent,
+            gguf_file=gguf.name,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(gguf_file=gguf.name, dequantize=True),
+        )
+    except Exception as error:  # the reader raises whatever its parser stumbled over
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelError(f"{gguf} can't be read; it may be truncated ({cause})") from None
+    # The weights are plain float32 now; what is left of the quantiser would keep them from being saved.
+    model.hf_quantizer = None
+    model.config.__dict__.pop("quantization_config", None)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

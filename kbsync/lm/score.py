@@ -1,0 +1,115 @@
+"""What a model says at a prompt: log-probabilities of objects, greedy answers, perplexity of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kbsync.lm.batch import align, by_length
+from kbsync.lm.rows import Row
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """`logp`: mean natural-log probability per token of the row's object (its length does not count against it);
+    `greedy`: greedy decoding from the prompt says exactly the object."""
+
+    logp: float
+    greedy: bool
+
+
+@torch.inference_mode()
+def score_rows(
+    model: Any, rows: Sequence[Row], batch_size: int = 32, on_batch: Callable[[int], None] | None = None
+) -> list[Score]:
+    """Score each row's object; the vocabulary projection is done at the object's positions only.
+
+    Rows must have an object. Each distinct row is scored once. `on_batch` is told how many rows were done.
+    """
+    distinct = list(dict.fromkeys(rows))
+    scores: dict[Row, Score] = {}
+    head = model.get_output_embeddings()
+    device = head.weight.device
+    for indices in by_length([len(row.inputs) for row in distinct], batch_size):
+        part = [distinct[i] for i in indices]
+        batch = align([row.inputs for row in part], [len(row.inputs) - 1 for row in part], device)
+        hidden = model.base_model(
+            input_ids=batch.ids,
+            position_ids=batch.positions,
+            attention_mask=batch.mask(0, batch.ids.shape[1], head.weight.dtype),
+            use_cache=False,
+        ).last_hidden_state  # (R, T, d)
+        for row, score in zip(part, _score_part(head, hidden, part), strict=True):
+            scores[row] = score
+        if on_batch is not None:
+            on_batch(len(part))
+    return [scores[row] for row in rows]
+
+
+def _score_part(head: Any, hidden: Tensor, rows: Sequence[Row]) -> list[Score]:
+    """`hidden`: (R, T, d), right-aligned: an object of n tokens is spoken about by the last n columns."""
+    lengths = [row.target_len for row in rows]
+    picked = torch.cat([hidden[i, hidden.shape[1] - n :] for i, n in enumerate(lengths)])  # (Σn, d)
+    targets = torch.tensor([t for row in rows for t in row.targets], device=picked.device)
+    logits = head(picked).float()  # (Σn, V)
+    logp = logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    right = logits.argmax(-1) == targets
+    return [
+        Score(float(a.mean()), bool(b.all()))
+        for a, b in zip(logp.split(lengths), right.split(lengths), strict=True)
+    ]
+
+
+@torch.inference_mode()
+def perplexity(model: Any, ids: Sequence[int], bos: int | None, chunk: int = 256) -> float:
+    """exp of the mean NLL per token of a text, read in chunks of `chunk` tokens, each after BOS (if any)."""
+    device = model.get_output_embeddings().weight.device
+    total, count = 0.0, 0
+    for at in range(0, len(ids) - 1, chunk):
+        piece = ([bos] if bos is not None else []) + list(ids[at : at + chunk])
+        if len(piece) < 2:
+            continue
+        row = torch.tensor([piece], device=device)
+        logp = model(input_ids=row, use_cache=False).logits[0, :-1].float().log_softmax(-1)
+        total -= float(logp.gather(1, row[0, 1:, None]).sum())
+        count += len(piece) - 1
+    return float(torch.tensor(total / max(count, 1)).exp())
+
+
+@torch.inference_mode()
+def say(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Row],
+    tokens: int,
+    batch_size: int = 32,
+    on_batch: Callable[[int], None] | None = None,
+) -> list[str]:
+    """Greedy continuations of up to `tokens` tokens, one line each; objects in the rows are ignored."""
+    prompts = [row.ids[: len(row.ids) - row.target_len] for row in rows]
+    said: dict[tuple[int, ...], str] = {}
+    device = model.get_output_embeddings().weight.device
+    distinct = list(dict.fromkeys(prompts))
+    for indices in by_length([len(p) for p in distinct], batch_size):
+        part = [distinct[i] for i in indices]
+        batch = align(part, [len(p) - 1 for p in part], device)
+        out = model.generate(
+            input_ids=batch.ids,
+            attention_mask=batch.real.long(),
+            max_new_tokens=tokens,
+            do_sample=False,
+            pad_token_id=tokenizer.eos_token_id or 0,
+        )
+        texts = tokenizer.batch_decode(out[:, batch.ids.shape[1] :], skip_special_tokens=True)
+        said.update(zip(part, (_first_line(text) for text in texts), strict=True))
+        if on_batch is not None:
+            on_batch(len(part))
+    return [said[prompt] for prompt in prompts]
+
+
+def _first_line(text: str) -> str:
+    return text.strip().split("\n", 1)[0].strip()

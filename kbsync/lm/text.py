@@ -1,0 +1,73 @@
+"""Real English that is at hand everywhere: Python's own documentation topics, and the user's files.
+
+The topics are dealt out once and for all: every fifth one is kept for measuring drift, the others feed the
+covariance, so drift is never measured on text that the solve was told to preserve.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sysconfig
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kbsync.errors import ConfigError
+
+_HELD_OUT = 5
+_MODULES = ("argparse", "asyncio/events", "collections/__init__", "csv", "datetime", "decimal", "email/message",
+            "fractions", "functools", "heapq", "http/cookiejar", "inspect", "ipaddress", "json/__init__",
+            "logging/__init__", "mailbox", "pathlib", "pdb", "pickletools", "random", "shutil", "smtplib",
+            "statistics", "string", "subprocess", "tarfile", "textwrap", "threading", "turtle", "typing",
+            "unittest/case", "unittest/mock", "urllib/parse", "uuid", "zipfile")  # fmt: skip
+
+
+def _topics() -> dict[str, str]:
+    from pydoc_data.topics import topics
+
+    return dict(topics)
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    """Paragraphs of prose: code blocks and tables are dropped, lines are joined."""
+    for block in re.split(r"\n\s*\n", text):
+        line = " ".join(block.split())
+        words = sum(part.isalpha() for part in line.split())
+        if words >= 12 and words / max(len(line.split()), 1) > 0.6:
+            yield line
+
+
+def drift_text() -> str:
+    """The text behind the perplexity ratio: every fifth documentation topic."""
+    topics = _topics()
+    return "\n".join(p for name in sorted(topics)[::_HELD_OUT] for p in _paragraphs(topics[name]))
+
+
+def english() -> Iterator[str]:
+    """Paragraphs for the covariance: the other topics, then docstrings of the standard library."""
+    topics = _topics()
+    kept = set(sorted(topics)[::_HELD_OUT])
+    for name in sorted(set(topics) - kept):
+        yield from _paragraphs(topics[name])
+    root = Path(sysconfig.get_paths()["stdlib"])
+    for module in _MODULES:
+        yield from _docstrings(root / f"{module}.py")
+
+
+def _docstrings(path: Path) -> Iterator[str]:
+    if not path.exists():  # a trimmed Python
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            yield from _paragraphs(inspect.cleandoc(ast.get_docstring(node) or ""))
+
+
+def user_text(paths: Sequence[Path]) -> Iterator[str]:
+    """Paragraphs of the user's UTF-8 files. Raises ConfigError for one that can't be read."""
+    for path in paths:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"covariance.text: {path} can't be read as UTF-8 text: {error}") from None
+        yield from (" ".join(block.split()) for block in re.split(r"\n\s*\n", text) if block.strip())

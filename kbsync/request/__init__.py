@@ -1,0 +1,1 @@
+"""Facts into edit requests: the relation catalogue, verbalising, neighborhood choice and the planner."""

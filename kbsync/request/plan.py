@@ -1,0 +1,228 @@
+"""The planner: which facts the synced model should hold now, each in words, or why not.
+
+It is level-triggered and pure: the plan follows from the facts as they are, not from the events that led
+here, and is the same whatever order they are given in. Every known fact ends in one counted outcome.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from kbsync.facts import EditRequest, Fact, Held, KnownFact, Value, is_entity_id
+from kbsync.request.catalogue import Catalogue, Current
+from kbsync.request.current import Choice, choose, newest
+from kbsync.request.neighborhood import Neighborhood
+from kbsync.request.verbalise import Labels, fold, own_label, verbalise
+from kbsync.settings import WatchSettings
+
+AMBIGUOUS_SUBJECT = "ambiguous subject"
+SEVERAL_CURRENT_VALUES = "several current values"
+SAME_WORDS = "same words as another fact"
+BEYOND_MAX_LIVE = "beyond max_live"
+
+Group = tuple[str, str]  # (subject, relation)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the synced model should hold.
+
+    `wanted` is sorted by content hash and holds no hash twice; `held` is sorted by fact. `counts` has one
+    outcome per known fact: `wanted`, `adopted`, `superseded`, `ended`, `not begun`, `duplicate`,
+    `not watched` or `held: <reason>`.
+    """
+
+    wanted: tuple[EditRequest, ...]
+    held: tuple[Held, ...]
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A fact that should be taught, if it can be said."""
+
+    known: KnownFact
+    old: Value | None
+
+
+def plan(
+    known: Sequence[KnownFact],
+    previous: Mapping[Group, Value],
+    labels: Labels,
+    catalogue: Catalogue,
+    watch: WatchSettings,
+    neighbors: int,
+    now: datetime,
+) -> Plan:
+    """Plan the live set from all truthy facts of the watched relations.
+
+    `known` includes the facts of the baseline: they decide what is current, what is ambiguous, and serve as
+    neighbours. `previous` has the object before the current one, by (subject, relation); `labels` maps
+    subjects, objects and relations to their labels; `neighbors` is the number of neighborhood prompts per
+    request; facts that ended before `now` are not current.
+    """
+    watched = set(watch.relations)
+    counts: Counter[str] = Counter()
+    groups: dict[Group, list[KnownFact]] = {}
+    for one in known:
+        if one.fact.relation in watched:
+            groups.setdefault((one.fact.subject, one.fact.relation), []).append(one)
+        else:
+            counts["not watched"] += 1
+    policies = {relation: _policy(relation, labels, catalogue) for relation in watched}
+    choices = {group: choose(facts, policies[group[1]], now) for group, facts in groups.items()}
+    ambiguous = _ambiguous(choices, labels)
+    teach = watch.baseline == "teach"
+
+    candidates: list[_Candidate] = []
+    held: list[Held] = []
+    for group, choice in choices.items():
+        _count(choice, counts)
+        old = _old(group, choice, previous, policies[group[1]])
+        wanted, undecided = _split(choice, teach)
+        counts["adopted"] += len(choice.live) - len(wanted) - len(undecided)
+        held += [Held(one.fact, SEVERAL_CURRENT_VALUES) for one in undecided]
+        if group in ambiguous:
+            held += [Held(one.fact, AMBIGUOUS_SUBJECT) for one in wanted]
+        else:
+            candidates += [_Candidate(one, old) for one in wanted]
+
+    requests = _requests(candidates, labels, catalogue, watch.max_live, held)
+    hood = _neighborhood(choices, ambiguous, requests, labels, catalogue)
+    live = [
+        replace(request, neighborhood=hood.choose(request, candidate.old, neighbors))
+        for candidate, request in requests
+    ]
+    counts["wanted"] += len(live)
+    counts.update(f"held: {one.reason}" for one in held)
+    return Plan(
+        wanted=tuple(sorted(live, key=lambda request: request.content_hash)),
+        held=tuple(sorted(held, key=lambda one: (_by_id(one.fact), one.reason))),
+        counts={name: count for name, count in sorted(counts.items()) if count},
+    )
+
+
+def _policy(relation_id: str, labels: Labels, catalogue: Catalogue) -> Current:
+    try:
+        return catalogue.relation(relation_id, own_label(relation_id, labels)).current
+    except LookupError:
+        return Current.SINGLE  # its facts are held by verbalise, which names the missing label
+
+
+def _count(choice: Choice, counts: Counter[str]) -> None:
+    counts["superseded"] += len(choice.superseded)
+    counts["ended"] += len(choice.ended)
+    counts["not begun"] += len(choice.not_begun)
+    counts["duplicate"] += len(choice.duplicate)
+
+
+def _split(choice: Choice, teach: bool) -> tuple[list[KnownFact], list[KnownFact]]:
+    """(facts to teach, facts that can't be decided); the rest of the live ones are adopted.
+
+    One prompt can be made to say one object. So where several values are to be taught at once (relations
+    with the policy `many`), only the newest by its start is, and without one none is.
+    """
+    wanted = [one for one in choice.current if teach or not one.baseline]
+    undecided = [one for one in choice.undecided if teach or not one.baseline]
+    if len(wanted) > 1:
+        winner = newest(wanted)
+        undecided = [one for one in wanted if one is not winner]
+        wanted = [winner] if winner is not None else []
+    return wanted, undecided
+
+
+def _old(group: Group, choice: Choice, previous: Mapping[Group, Value], policy: Current) -> Value | None:
+    """The object that the current one takes the place of, or None.
+
+    That is the previous object, unless it is still true, or else the value on record that ended last or that
+    the current one superseded. Under `many` nothing is superseded.
+    """
+    live = {one.fact.value for one in choice.live}
+    before = previous.get(group)
+    if before is not None:
+        return None if before in live else before
+    if policy is Current.MANY:
+        return None
+    past = sorted(
+        choice.ended + choice.superseded,
+        key=lambda one: (_since_epoch(one.end or one.start), one.fact.value),
+    )
+    return past[-1].fact.value if past else None
+
+
+def _since_epoch(moment: datetime | None) -> float:
+    return moment.timestamp() if moment is not None else float("-inf")
+
+
+def _ambiguous(choices: Mapping[Group, Choice], labels: Labels) -> set[Group]:
+    """The groups whose subject shares its label with another one that has other objects.
+
+    Words can't tell the two apart, so neither can be taught; nor can either serve as a neighbour.
+    """
+    by_name: dict[tuple[str, str], list[Group]] = {}
+    for group, choice in choices.items():
+        name = own_label(group[0], labels)
+        if name is not None and choice.live:
+            by_name.setdefault((fold(name), group[1]), []).append(group)
+    found: set[Group] = set()
+    for same_name in by_name.values():
+        objects = {frozenset(one.fact.value for one in choices[group].live) for group in same_name}
+        if len(objects) > 1:
+            found.update(same_name)
+    return found
+
+
+def _requests(
+    candidates: Iterable[_Candidate], labels: Labels, catalogue: Catalogue, max_live: int, held: list[Held]
+) -> list[tuple[_Candidate, EditRequest]]:
+    """Put the candidates into words, at most `max_live` of them; the others are added to `held`.
+
+    The most recently seen come first, then the lower ids.
+    """
+    requests: list[tuple[_Candidate, EditRequest]] = []
+    hashes: set[str] = set()
+    for candidate in sorted(candidates, key=_priority):
+        fact = candidate.known.fact
+        words = verbalise(fact, labels, catalogue, candidate.old)
+        if isinstance(words, Held):
+            held.append(words)
+        elif words.content_hash in hashes:
+            held.append(Held(fact, SAME_WORDS))
+        elif len(requests) >= max_live:
+            held.append(Held(fact, BEYOND_MAX_LIVE))
+        else:
+            hashes.add(words.content_hash)
+            requests.append((candidate, words))
+    return requests
+
+
+def _priority(candidate: _Candidate) -> tuple[float, tuple[int, str, str, Value]]:
+    return -candidate.known.seen.timestamp(), _by_id(candidate.known.fact)
+
+
+def _by_id(fact: Fact) -> tuple[int, str, str, Value]:
+    """Facts by the number of their subject, so that Q9 comes before Q10."""
+    digits = fact.subject[1:]
+    number = int(digits) if is_entity_id(fact.subject) and len(digits) < 20 else 0
+    return number, fact.subject, fact.relation, fact.value
+
+
+def _neighborhood(
+    choices: Mapping[Group, Choice],
+    ambiguous: set[Group],
+    requests: Sequence[tuple[_Candidate, EditRequest]],
+    labels: Labels,
+    catalogue: Catalogue,
+) -> Neighborhood:
+    """Index the facts that can serve as neighbours: decided, unambiguous, and of subjects left unedited."""
+    relations = {request.fact.relation for _, request in requests}
+    edited = {request.fact.subject for _, request in requests}
+    single = (
+        choice.current[0]
+        for group, choice in choices.items()
+        if group[1] in relations and len(choice.live) == 1 and choice.current and group not in ambiguous
+    )
+    return Neighborhood.build(single, edited, labels, catalogue)

@@ -1,0 +1,295 @@
+"""The two pulls of one relation: all of it once, then what changed since, page by page.
+
+A page carries ALL statements of the relation on its subjects, so that a statement missing from it is gone.
+The tail reads, in this order:
+
+1. the subjects edited in the window [cursor - overlap, until), in the order of (time, item);
+2. the tracked subjects whose revision moved without showing in the window, and those that have no statement
+   of the relation any more: their last value was deleted, or they were deleted or merged. No "modified since"
+   query can show these.
+
+`until` is the endpoint's own lag time, never this machine's clock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from kbsync.errors import BadAnswer
+from kbsync.facts import Cursor, Item, Pulled, Statement
+from kbsync.settings import SourceSettings
+from kbsync.source import parse, queries
+from kbsync.source.client import SparqlClient
+from kbsync.source.diff import diff
+
+CHUNK = 1000  # ids of one VALUES clause
+LOSS_FLOOR, LOSS_SHARE = 20, 0.5  # more subjects than both of these gone at once is an endpoint's fault
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one page of the source says, before it is compared with the store.
+
+    `subjects` are all the items that it speaks for; `statements` are all of the relation's statements on
+    them. `items` are those subjects that still exist, `labels` the objects whose label was not yet known.
+    `fates` says of deleted or merged subjects what became of them. `baseline`: a page of the first pull.
+    `cursor` is committed together with the page; None leaves the stored one where it is.
+    """
+
+    relation: str
+    baseline: bool
+    cursor: Cursor | None
+    subjects: tuple[str, ...] = ()
+    items: tuple[Item, ...] = ()
+    statements: tuple[Statement, ...] = ()
+    labels: tuple[Item, ...] = ()
+    fates: Mapping[str, str] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+def window_end(client: SparqlClient, relation: str) -> datetime | None:
+    """The time up to which the endpoint can be read: its lag triple.
+
+    Without one, a second past the newest edit of an item of `relation`; None when there is no such item.
+    """
+    for query in (queries.lag(), queries.newest(relation)):
+        times = [t for row in client.select(query) if (t := parse.moment(row.get("modified"))) is not None]
+        if times:
+            return min(times) if query == queries.lag() else max(times) + timedelta(seconds=1)
+    return None
+
+
+def first_pull(
+    client: SparqlClient, relation: str, settings: SourceSettings, *, known_labels: Container[str] = ()
+) -> Iterator[Page]:
+    """All statements of `relation`, in pages of `settings.page_size` subjects.
+
+    Only the last page carries a cursor, the endpoint's time before the first query: a first pull that was cut
+    off begins again, and edits made while it ran are in the first tail.
+    """
+    until = window_end(client, relation)
+    reader = _Reader(client, relation, settings, known_labels, baseline=True)
+    after = ""
+    while True:
+        rows = client.select(queries.snapshot(relation, after, settings.page_size))
+        keys = {row["item"].value for row in rows if "item" in row}
+        if keys:
+            yield reader.page(parse.statements(relation, rows), (), None)
+            after = max(keys)
+        if len(keys) < settings.page_size:
+            break
+    yield Page(relation, True, Cursor(until, "") if until is not None else None)
+
+
+def tail(
+    client: SparqlClient,
+    relation: str,
+    cursor: Cursor,
+    until: datetime | None,
+    known_versions: Mapping[str, int | None],
+    settings: SourceSettings,
+    *,
+    known_labels: Container[str] = (),
+) -> Iterator[Page]:
+    """What changed in `relation` since `cursor`, up to `until` (from `window_end`).
+
+    `known_versions` maps each subject with a stored statement of `relation` to the revision at which its
+    statements OF THIS RELATION were last read. Nothing is yielded when `until` lies before the cursor: the
+    answering server is behind one that was read before. Raises BadAnswer when the endpoint has lost so many
+    of the tracked subjects that it must be broken.
+    """
+    if until is not None and until < cursor.modified:
+        return
+    reader = _Reader(client, relation, settings, known_labels, known_versions=known_versions)
+    read: set[str] = set()
+    if until is not None:
+        for items, at in _window(client, relation, cursor, until, settings):
+            read.update(items)
+            yield reader.read(items, at)
+    stale, lost = _moved(client, relation, known_versions, read)
+    for chunk in _chunks(sorted(stale | lost), min(settings.page_size, CHUNK)):
+        yield reader.read(chunk, None)
+    counts = {"unchanged": len(known_versions.keys() - read - stale - lost)}
+    yield Page(relation, False, Cursor(until, "") if until is not None else None, counts=counts)
+
+
+def assemble(page: Page, known: Mapping[str, Sequence[Statement]], now: datetime) -> Pulled:
+    """Compare a page with the store's statements of its subjects: what to write, and what changed.
+
+    `known` needs the live statements of `page.relation` on `page.subjects`; others are left alone. `now` is
+    the source's time (`until`). A page of the first pull has statements but no changes: it is the baseline.
+    """
+    seen: dict[str, list[Statement]] = {subject: [] for subject in page.subjects}
+    for statement in page.statements:
+        seen[statement.subject].append(statement)
+    counts = Counter(page.counts)
+    found = []
+    for subject in page.subjects:
+        before = [s for s in known.get(subject, ()) if s.relation == page.relation]
+        reason = page.fates.get(subject, "deleted")
+        one = diff(page.relation, subject, before, seen[subject], now, reason)
+        counts["stored"] += len(one.statements)
+        counts["duplicate"] += one.unchanged
+        counts["retired"] += len(one.gone)
+        counts["unchanged"] += not (one.statements or one.gone)
+        found.append(one)
+    return Pulled(
+        relation=page.relation,
+        items=page.items,
+        labels=page.labels,
+        statements=tuple(s for one in found for s in one.statements),
+        gone=tuple(g for one in found for g in one.gone),
+        changes=() if page.baseline else tuple(c for one in found for c in one.changes),
+        counts={name: n for name, n in sorted(counts.items()) if n},
+        cursor=page.cursor,
+    )
+
+
+def fetch_labels(client: SparqlClient, ids: Sequence[str], language: str) -> dict[str, Item]:
+    """Label, revision and time of each of `ids` (items or properties), asked in VALUES chunks.
+
+    An id that the source does not have comes back with nothing but itself.
+    """
+    items: dict[str, Item] = {}
+    for chunk in _chunks(ids, CHUNK):
+        items |= parse.named(client.select(queries.labels(chunk, language)), language)
+    return {one: items.get(one, Item(one, None, None, None, None)) for one in ids}
+
+
+class _Reader:
+    """Reads the statements of chosen subjects and makes pages of them; remembers the labels it has given."""
+
+    def __init__(
+        self,
+        client: SparqlClient,
+        relation: str,
+        settings: SourceSettings,
+        known_labels: Container[str],
+        *,
+        baseline: bool = False,
+        known_versions: Mapping[str, int | None] | None = None,
+    ) -> None:
+        self.client, self.relation, self.settings = client, relation, settings
+        self.known_labels, self.baseline = known_labels, baseline
+        self.known_versions = known_versions or {}
+        self.given: set[str] = set()
+
+    def read(self, items: Sequence[str], cursor: Cursor | None) -> Page:
+        """All statements of `items`, which may turn out to have none."""
+        parsed = parse.Parsed()
+        for chunk in _chunks(items, CHUNK):
+            part = parse.statements(self.relation, self.client.select(queries.statements_of(self.relation, chunk)))
+            parsed.versions |= part.versions
+            parsed.statements += part.statements
+            parsed.counts += part.counts
+        return self.page(parsed, items, cursor)
+
+    def page(self, parsed: parse.Parsed, asked: Sequence[str], cursor: Cursor | None) -> Page:
+        """Add labels, revisions and fates to parsed statements; `asked` are subjects that may have none."""
+        subjects = sorted({*parsed.versions, *asked})
+        objects = {s.value.text for s in parsed.statements if s.value.kind == "item"} - {*subjects}
+        wanted = sorted(one for one in objects if one not in self.given and one not in self.known_labels)
+        named = fetch_labels(self.client, [*subjects, *wanted], self.settings.language)
+        self.given.update(wanted)
+        items = {one: self._item(named[one], parsed) for one in subjects}
+        missing = [one for one in subjects if items[one].revision is None and items[one].modified is None]
+        missing = [one for one in missing if one not in parsed.versions]
+        fates = self._fates(missing)
+        counts = parsed.counts
+        older = {one for one in subjects if self._is_older(items[one])}
+        counts["older"] += len(older)
+        counts["redirected"] += sum(fate.startswith("redirected") for fate in fates.values())
+        kept = tuple(one for one in subjects if one not in older)
+        return Page(
+            relation=self.relation,
+            baseline=self.baseline,
+            cursor=cursor,
+            subjects=kept,
+            items=tuple(items[one] for one in kept if one not in fates),
+            statements=tuple(s for s in parsed.statements if s.subject not in older),
+            labels=tuple(_label_only(named[one]) for one in wanted),
+            fates=fates,
+            counts=dict(counts),
+        )
+
+    def _item(self, item: Item, parsed: parse.Parsed) -> Item:
+        """The subject with the revision that stood beside its statements; the label query may be past it."""
+        revision, modified = parsed.versions.get(item.id, (item.revision, item.modified))
+        return Item(item.id, item.label, item.language, revision, modified)
+
+    def _is_older(self, item: Item) -> bool:
+        """Whether the answering server shows an older revision than the one that was read before."""
+        known = self.known_versions.get(item.id)
+        return known is not None and item.revision is not None and item.revision < known
+
+    def _fates(self, missing: Sequence[str]) -> dict[str, str]:
+        """What became of items that the source has nothing about."""
+        fates = dict.fromkeys(missing, "item deleted")
+        for chunk in _chunks(missing, CHUNK):
+            for row in self.client.select(queries.redirects(chunk)):
+                item, target = parse.entity_id(row.get("item")), parse.entity_id(row.get("target"))
+                if item in fates and target is not None:
+                    fates[item] = f"redirected to {target}"
+        return fates
+
+
+def _label_only(item: Item) -> Item:
+    """An object without its revision: none of its own statements were read, so it must not look as if."""
+    return Item(item.id, item.label, item.language, None, None)
+
+
+def _window(
+    client: SparqlClient, relation: str, cursor: Cursor, until: datetime, settings: SourceSettings
+) -> Iterator[tuple[list[str], Cursor]]:
+    """Pages of the subjects edited in the window, each with the cursor that it brings."""
+    since = (cursor.modified, queries.ENTITY + cursor.item if cursor.item else "")
+    if settings.overlap_s:
+        earliest = datetime(1, 1, 2, tzinfo=UTC)
+        overlap = min(timedelta(seconds=settings.overlap_s), cursor.modified - earliest)
+        since = (cursor.modified - overlap, "")
+    while True:
+        rows = client.select(queries.changed(relation, since, until, settings.page_size))
+        keys = [
+            (modified, row["item"].value)
+            for row in rows
+            if "item" in row and (modified := parse.moment(row.get("modified"))) is not None
+        ]
+        if keys:
+            since = max(keys)
+            found = {one for row in rows if (one := parse.entity_id(row.get("item"))) and one.startswith("Q")}
+            last = max(Cursor(since[0], ""), cursor)
+            item = since[1].removeprefix(queries.ENTITY)
+            if item in found and last.modified == since[0]:
+                last = max(Cursor(since[0], item), cursor)
+            yield sorted(found), last
+        if len(rows) < settings.page_size:
+            return
+
+
+def _moved(
+    client: SparqlClient, relation: str, known: Mapping[str, int | None], read: Container[str]
+) -> tuple[set[str], set[str]]:
+    """Of the tracked subjects not read yet: those at another revision, and those without a statement."""
+    stale: set[str] = set()
+    lost: set[str] = set()
+    for chunk in _chunks(sorted(one for one in known if one not in read), CHUNK):
+        seen: dict[str, int | None] = {}
+        for row in client.select(queries.versions(relation, chunk)):
+            if (item := parse.entity_id(row.get("item"))) is not None:
+                seen[item] = parse.integer(row.get("version"))
+        lost.update(one for one in chunk if one not in seen)
+        stale.update(one for one, version in seen.items() if version != known.get(one))
+    if len(lost) > max(LOSS_FLOOR, LOSS_SHARE * len(known)):
+        raise BadAnswer(
+            f"{client.settings.endpoint} has lost {len(lost)} of {len(known)} known subjects of {relation}; "
+            f"nothing was retired: check that it has loaded all its data"
+        )
+    return stale, lost
+
+
+def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

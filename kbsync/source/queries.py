@@ -1,0 +1,150 @@
+"""The queries, in standard SPARQL 1.1: no label service, no hints, nothing that one engine alone has.
+
+Pages are keyset pages: each begins after the last key of the one before, so rows that come or go between two
+requests shift nothing, and ties at one time are split by the item. All ids are checked before they get into a
+query; anything else that does is escaped as a literal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from kbsync.facts import is_entity_id
+
+ENTITY = "http://www.wikidata.org/entity/"
+STATEMENT = "http://www.wikidata.org/entity/statement/"
+GENID = "http://www.wikidata.org/.well-known/genid/"  # how the public service writes "some value"
+WIKIBASE = "http://wikiba.se/ontology#"
+XSD = "http://www.w3.org/2001/XMLSchema#"
+
+_PREFIXES = f"""\
+PREFIX wd: <{ENTITY}>
+PREFIX p: <http://www.wikidata.org/prop/>
+PREFIX ps: <http://www.wikidata.org/prop/statement/>
+PREFIX pq: <http://www.wikidata.org/prop/qualifier/>
+PREFIX wikibase: <{WIKIBASE}>
+PREFIX schema: <http://schema.org/>
+PREFIX rdfs: <http://www.w3.org/2000/01/rdf-schema#>
+PREFIX owl: <http://www.w3.org/2002/07/owl#>
+PREFIX xsd: <{XSD}>
+"""
+
+
+def lag() -> str:
+    """`?modified`: the time up to which the endpoint has followed Wikidata (its lag triple)."""
+    return f"{_PREFIXES}SELECT ?modified WHERE {{ <http://www.wikidata.org> schema:dateModified ?modified }}"
+
+
+def newest(relation: str) -> str:
+    """`?modified`: the latest edit of an item that has `relation`, for endpoints without a lag triple."""
+    p = _property(relation)
+    return f"{_PREFIXES}SELECT (MAX(?d) AS ?modified) WHERE {{ ?item p:{p} ?st ; schema:dateModified ?d }}"
+
+
+def snapshot(relation: str, after: str, limit: int) -> str:
+    """All statements of `relation` on the next `limit` subjects after the IRI `after` ("": from the first).
+
+    Pages are cut between subjects: the inner query picks them, so no subject's statements are ever split.
+    """
+    p = _property(relation)
+    key = f"FILTER(STR(?item) > {_literal(after)}) " if after else ""
+    pick = f"{{ SELECT DISTINCT ?item WHERE {{ ?item p:{p} ?any . {key}}} ORDER BY STR(?item) LIMIT {int(limit)} }}"
+    return _statements(p, pick)
+
+
+def statements_of(relation: str, items: Iterable[str]) -> str:
+    """All statements of `relation` on `items`; a subject without any gives no row."""
+    return _statements(_property(relation), _values(items))
+
+
+def changed(relation: str, since: tuple[datetime, str], until: datetime, limit: int) -> str:
+    """`?item ?modified` of the next `limit` subjects of `relation` that were edited before `until`.
+
+    `since` is the key (time, item IRI) to begin after, exclusively; `until` is excluded: a half-open window.
+    """
+    p = _property(relation)
+    time, item = _time(since[0]), _literal(since[1])
+    return (
+        f"{_PREFIXES}SELECT DISTINCT ?item ?modified WHERE {{\n"
+        f"  ?item p:{p} ?st ; schema:dateModified ?modified .\n"
+        f"  FILTER(?modified < {_time(until)})\n"
+        f"  FILTER(?modified > {time} || (?modified = {time} && STR(?item) > {item}))\n"
+        f"}} ORDER BY ?modified STR(?item) LIMIT {int(limit)}"
+    )
+
+
+def versions(relation: str, items: Iterable[str]) -> str:
+    """`?item ?version` of those `items` that still have a statement of `relation`; the others give no row."""
+    return (
+        f"{_PREFIXES}SELECT DISTINCT ?item ?version WHERE {{\n"
+        f"  {_values(items)}\n"
+        f"  ?item p:{_property(relation)} ?st .\n"
+        f"  OPTIONAL {{ ?item schema:version ?version }}\n"
+        f"}}"
+    )
+
+
+def labels(items: Iterable[str], language: str) -> str:
+    """`?item ?label ?version ?modified`: labels in `language` and in `mul`, and what tells that it exists."""
+    return (
+        f"{_PREFIXES}SELECT ?item ?label ?version ?modified WHERE {{\n"
+        f"  {_values(items)}\n"
+        f"  OPTIONAL {{ ?item rdfs:label ?label . "
+        f'FILTER(LANG(?label) = {_literal(language)} || LANG(?label) = "mul") }}\n'
+        f"  OPTIONAL {{ ?item schema:version ?version }}\n"
+        f"  OPTIONAL {{ ?item schema:dateModified ?modified }}\n"
+        f"}}"
+    )
+
+
+def redirects(items: Iterable[str]) -> str:
+    """`?item ?target` of those `items` that were merged into another."""
+    return f"{_PREFIXES}SELECT ?item ?target WHERE {{ {_values(items)} ?item owl:sameAs ?target }}"
+
+
+def _statements(p: str, pick: str) -> str:
+    """Everything about the statements of property `p` on the items that the pattern `pick` binds.
+
+    The subject's revision is read in the same query, so it is never newer than the statements beside it.
+    """
+    return (
+        f"{_PREFIXES}SELECT ?item ?version ?modified ?st ?value ?rank ?best ?start ?end WHERE {{\n"
+        f"  {pick}\n"
+        f"  ?item p:{p} ?st .\n"
+        f"  OPTIONAL {{ ?st ps:{p} ?value }}\n"
+        f"  OPTIONAL {{ ?st wikibase:rank ?rank }}\n"
+        f"  OPTIONAL {{ ?st a ?best . FILTER(?best = wikibase:BestRank) }}\n"
+        f"  OPTIONAL {{ ?st pq:P580 ?start }}\n"
+        f"  OPTIONAL {{ ?st pq:P582 ?end }}\n"
+        f"  OPTIONAL {{ ?item schema:version ?version }}\n"
+        f"  OPTIONAL {{ ?item schema:dateModified ?modified }}\n"
+        f"}}"
+    )
+
+
+def _property(relation: str) -> str:
+    if not (is_entity_id(relation) and relation.startswith("P")):
+        raise ValueError(f"not a property id: {relation!r}")
+    return relation
+
+
+def _values(items: Iterable[str]) -> str:
+    """A VALUES clause over `?item`. Raises ValueError on text that is not an entity id."""
+    ids = list(items)
+    for one in ids:
+        if not is_entity_id(one):
+            raise ValueError(f"not an entity id: {one!r}")
+    return "VALUES ?item { " + " ".join(f"wd:{one}" for one in ids) + " }"
+
+
+def _time(moment: datetime) -> str:
+    text = moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    return f'"{text}"^^xsd:dateTime'
+
+
+def _literal(text: str) -> str:
+    """`text` as a SPARQL string literal (SPARQL 1.1, 19.7: the characters that must be escaped)."""
+    for raw, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r")):
+        text = text.replace(raw, escaped)
+    return f'"{text}"'

@@ -1,0 +1,225 @@
+"""What the store knows of the mirror: what the source diffs against and what the planner plans from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, aliased
+
+from kbsync.facts import Cursor, Fact, KnownFact, Rank, Statement, Value, ValueKind
+from kbsync.store.chunks import chunked
+from kbsync.store.mirror import fact_of, statement_of
+from kbsync.store.tables import CursorRow, EntityRow, FactRow, ReadingRow, StatementRow
+
+_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledFact:
+    """A live fact whose subject has a label. `object_label` is the literal itself where the object is one."""
+
+    fact: Fact
+    subject_label: str
+    object_label: str
+
+
+def cursor(tx: Session, relation: str) -> Cursor | None:
+    """How far the relation has been read, or None before its first page."""
+    row = tx.get(CursorRow, relation)
+    if row is None or row.modified is None:
+        return None
+    return Cursor(row.modified, row.item or "")
+
+
+def first_pull_complete(tx: Session, relation: str) -> datetime | None:
+    """When the first pull had read all of the relation, or None while it has not."""
+    row = tx.get(CursorRow, relation)
+    return None if row is None else row.complete_at
+
+
+def complete_first_pull(tx: Session, run_id: int, relation: str, at: datetime) -> None:
+    """Note that the first pull has read all of the relation. A second call changes nothing."""
+    row = tx.get(CursorRow, relation)
+    if row is None:
+        row = CursorRow(relation=relation)
+        tx.add(row)
+    elif row.complete_at is not None:
+        return
+    row.complete_at, row.updated_run = at, run_id
+    tx.flush()
+
+
+def statements_of(tx: Session, relation: str, subjects: Iterable[str]) -> dict[str, list[Statement]]:
+    """The live statements of each of `subjects`, by id. A subject without any is not in the dict."""
+    found: dict[str, list[Statement]] = defaultdict(list)
+    for chunk in chunked(dict.fromkeys(subjects)):
+        for row in tx.scalars(
+            select(StatementRow)
+            .where(
+                StatementRow.relation == relation,
+                StatementRow.subject.in_(chunk),
+                StatementRow.retired_at.is_(None),
+            )
+            .order_by(StatementRow.id)
+        ):
+            found[row.subject].append(statement_of(row))
+    return dict(found)
+
+
+def versions(tx: Session, relation: str) -> dict[str, int | None]:
+    """Each subject with a live statement of the relation, and the revision at which those were last read."""
+    rows = tx.execute(
+        select(StatementRow.subject, ReadingRow.revision)
+        .outerjoin(
+            ReadingRow,
+            (ReadingRow.item == StatementRow.subject) & (ReadingRow.relation == StatementRow.relation),
+        )
+        .where(StatementRow.relation == relation, StatementRow.retired_at.is_(None))
+        .distinct()
+    )
+    return {subject: revision for subject, revision in rows}  # noqa: C416  (a Row is not a tuple to mypy)
+
+
+def labels(tx: Session, ids: Iterable[str]) -> dict[str, str]:
+    """The labels of those of `ids` that have one."""
+    found: dict[str, str] = {}
+    for chunk in chunked(dict.fromkeys(ids)):
+        for one, label in tx.execute(select(EntityRow.id, EntityRow.label).where(EntityRow.id.in_(chunk))):
+            if label is not None:
+                found[one] = label
+    return found
+
+
+def known_facts(tx: Session, relations: Collection[str]) -> list[KnownFact]:
+    """All live facts of `relations`, in the order of facts, with the qualifiers of the statement behind each.
+
+    Where several best statements say the same, a preferred one speaks, then the one that started last.
+    """
+    statements: dict[Fact, StatementRow] = {}
+    for row in tx.scalars(
+        select(StatementRow).where(
+            StatementRow.relation.in_(relations), StatementRow.best, StatementRow.retired_at.is_(None)
+        )
+    ):
+        fact = Fact(row.subject, row.relation, Value(row.value_kind, row.value))
+        if fact not in statements or _weight(row) > _weight(statements[fact]):
+            statements[fact] = row
+    known: list[KnownFact] = []
+    for fact_row in _live(tx, relations):
+        fact = fact_of(fact_row)
+        told = statements.get(fact)
+        known.append(
+            KnownFact(
+                fact=fact,
+                baseline=fact_row.baseline,
+                preferred=told is not None and told.rank is Rank.PREFERRED,
+                start=None if told is None else told.start_time,
+                end=None if told is None else told.end_time,
+                seen=fact_row.seen_at,
+            )
+        )
+    return sorted(known, key=lambda one: one.fact)
+
+
+def _weight(row: StatementRow) -> tuple[bool, datetime, str]:
+    return row.rank is Rank.PREFERRED, row.start_time or _LONG_AGO, row.id
+
+
+def _live(tx: Session, relations: Collection[str]) -> Iterable[FactRow]:
+    return tx.scalars(select(FactRow).where(FactRow.relation.in_(relations), FactRow.retired_at.is_(None)))
+
+
+def previous_values(tx: Session, relations: Collection[str]) -> dict[tuple[str, str], Value]:
+    """What each (subject, relation) said before: the old object of an edit.
+
+    In this order: the fact that was retired last; the statement that ended last without being truthy; the
+    baseline fact beside a newer one. Objects that are true now are no candidates, but for the last.
+    """
+    live: dict[tuple[str, str], list[FactRow]] = defaultdict(list)
+    for row in _live(tx, relations):
+        live[row.subject, row.relation].append(row)
+    now = {fact_of(row) for rows in live.values() for row in rows}
+    found: dict[tuple[str, str], Value] = {}
+    for pair, rows in live.items():
+        old = [row for row in rows if row.baseline]
+        if old and len(old) < len(rows):
+            found[pair] = fact_of(min(old, key=lambda row: row.id)).value
+    for told in tx.scalars(
+        select(StatementRow)
+        .where(
+            StatementRow.relation.in_(relations),
+            StatementRow.value_kind != ValueKind.UNKNOWN,
+            StatementRow.end_time.is_not(None),
+            StatementRow.best.is_(False),
+            StatementRow.rank != Rank.DEPRECATED,
+        )
+        .order_by(StatementRow.end_time, StatementRow.id)
+    ):
+        value = Value(told.value_kind, told.value)
+        if Fact(told.subject, told.relation, value) not in now:
+            found[told.subject, told.relation] = value
+    for row in tx.scalars(
+        select(FactRow)
+        .where(FactRow.relation.in_(relations), FactRow.retired_at.is_not(None))
+        .order_by(FactRow.retired_at, FactRow.id)
+    ):
+        if fact_of(row) not in now:
+            found[row.subject, row.relation] = fact_of(row).value
+    return found
+
+
+def subjects_with(
+    tx: Session, relation: str, value: Value, limit: int, exclude: Collection[str] = ()
+) -> list[LabelledFact]:
+    """Labelled subjects of which the fact (subject, relation, `value`) is live, the lowest item numbers first.
+
+    Low numbers are what Wikidata knew first: the subjects that a model has most likely read about.
+    """
+    return _labelled(tx, relation, value, limit, exclude)
+
+
+def subjects_of(tx: Session, relation: str, limit: int, exclude: Collection[str] = ()) -> list[LabelledFact]:
+    """Live facts of the relation whose subject and object have labels, the lowest item numbers first."""
+    return _labelled(tx, relation, None, limit, exclude)
+
+
+def _labelled(
+    tx: Session, relation: str, value: Value | None, limit: int, exclude: Collection[str]
+) -> list[LabelledFact]:
+    subject, target = aliased(EntityRow), aliased(EntityRow)
+    query = (
+        select(FactRow, subject.label, target.label)
+        .join(subject, subject.id == FactRow.subject)
+        .outerjoin(target, (target.id == FactRow.value) & (FactRow.value_kind == ValueKind.ITEM))
+        .where(
+            FactRow.relation == relation,
+            FactRow.retired_at.is_(None),
+            subject.label.is_not(None),
+            (FactRow.value_kind != ValueKind.ITEM) | target.label.is_not(None),
+        )
+        .order_by(func.length(FactRow.subject), FactRow.subject, FactRow.id)
+    )
+    if value is not None:
+        query = query.where(FactRow.value_kind == value.kind, FactRow.value == value.text)
+    found: list[LabelledFact] = []
+    for row, name, object_name in tx.execute(query.execution_options(yield_per=200)):
+        if len(found) == limit:
+            break
+        if row.subject not in exclude:
+            found.append(LabelledFact(fact_of(row), name or "", object_name or row.value))
+    return found
+
+
+def counted(tx: Session) -> Sequence[tuple[str, int]]:
+    """Live facts of each relation, for status pages."""
+    rows = tx.execute(
+        select(FactRow.relation, func.count())
+        .where(FactRow.retired_at.is_(None))
+        .group_by(FactRow.relation)
+        .order_by(FactRow.relation)
+    )
+    return [(relation, count) for relation, count in rows]

@@ -1,0 +1,301 @@
+"""One page of the source becomes rows: entities, statements, facts, changes and the cursor, together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+
+from sqlalchemy import insert, select, tuple_, update
+from sqlalchemy.orm import Session
+
+from kbsync.facts import Change, ChangeKind, Cursor, Fact, Item, Pulled, Statement, Value, ValueKind
+from kbsync.store.chunks import chunked
+from kbsync.store.tables import ChangeRow, CursorRow, EntityRow, FactRow, ReadingRow, StatementRow
+
+Pair = tuple[str, str]  # subject, relation
+
+UNEXPLAINED = "found by the store"  # a difference of facts that the page's changes don't name
+FIRST_PULL = "first pull"  # the same at the baseline, which has no changes to name
+
+
+def apply(tx: Session, run_id: int, at: datetime, pulled: Pulled, baseline: bool) -> dict[str, int]:
+    """Store one page. Applying it again changes no row.
+
+    Facts are what the statements make truthy: each value of a best statement, except unknown ones. Every
+    difference becomes a row in `changes`, with the page's reason where it names one; outcome `baseline` or
+    `pending`. The cursor never moves back. Returns counts by named outcome.
+    """
+    counts: Counter[str] = Counter()
+    save_items(tx, at, (*pulled.items, *pulled.labels))
+    _note_readings(tx, pulled.relation, pulled.items)
+    ids = [s.id for s in pulled.statements] + [gone for gone, _ in pulled.gone]
+    known = {row.id: row for row in _rows_by_id(tx, ids)}
+    pairs = {(s.subject, s.relation) for s in pulled.statements}
+    pairs |= {(row.subject, row.relation) for row in known.values()}
+    _retire_gone(pulled, known, at, counts)
+    _upsert(tx, run_id, at, pulled.statements, known, counts)
+    tx.flush()
+    added, retired = _difference(tx, pairs)
+    reasons = dict(_reasons(pulled))
+    _write_changes(tx, run_id, at, pulled.changes, added, set(retired), baseline, counts)
+    _write_facts(tx, run_id, at, added, retired, reasons, baseline)
+    counts["facts added"] += len(added)
+    counts["facts retired"] += len(retired)
+    if pulled.cursor is not None:
+        _advance(tx, run_id, pulled.relation, pulled.cursor)
+    tx.flush()
+    return dict(counts)
+
+
+def save_items(tx: Session, at: datetime, items: Iterable[Item]) -> None:
+    """Store what the source says of items and properties.
+
+    An item at an older revision than the stored one is ignored: the servers behind the source's balancer
+    differ. A label without a revision keeps the revision that is known. An item of which the source has
+    nothing (deleted) keeps its last label, so that history can be read.
+    """
+    latest: dict[str, Item] = {}
+    for item in items:
+        held = latest.get(item.id)
+        if held is None or held.revision is None or (item.revision or -1) >= held.revision:
+            latest[item.id] = item
+    for chunk in chunked(latest.values()):
+        rows = tx.scalars(select(EntityRow).where(EntityRow.id.in_([i.id for i in chunk])))
+        known = {row.id: row for row in rows}
+        for item in chunk:
+            row = known.get(item.id)
+            if row is None:
+                row = EntityRow(id=item.id, label=item.label, language=item.language, seen_at=at)
+                row.revision, row.modified = item.revision, item.modified
+                tx.add(row)
+            elif _is_news(item, row):
+                row.label, row.language = item.label, item.language
+                row.revision = item.revision if item.revision is not None else row.revision
+                row.modified = item.modified or row.modified
+    tx.flush()
+
+
+def _is_news(item: Item, row: EntityRow) -> bool:
+    if item.revision is None:
+        return item.label is not None
+    return row.revision is None or item.revision >= row.revision
+
+
+def _note_readings(tx: Session, relation: str, items: Iterable[Item]) -> None:
+    read = {item.id: item.revision for item in items if item.revision is not None}
+    for chunk in chunked(read):
+        rows = tx.scalars(select(ReadingRow).where(ReadingRow.relation == relation, ReadingRow.item.in_(chunk)))
+        known = {row.item: row for row in rows}
+        for one in chunk:
+            if one in known:
+                known[one].revision = read[one]
+            else:
+                tx.add(ReadingRow(relation=relation, item=one, revision=read[one]))
+    tx.flush()
+
+
+def _rows_by_id(tx: Session, ids: Iterable[str]) -> Iterator[StatementRow]:
+    for chunk in chunked(dict.fromkeys(ids)):
+        yield from tx.scalars(select(StatementRow).where(StatementRow.id.in_(chunk)))
+
+
+def _retire_gone(pulled: Pulled, known: Mapping[str, StatementRow], at: datetime, counts: Counter[str]) -> None:
+    told = {s.id for s in pulled.statements}
+    for statement_id, reason in pulled.gone:
+        row = known.get(statement_id)
+        if row is None:
+            counts["gone: never stored"] += 1
+        elif statement_id in told or row.retired_at is not None:
+            counts["gone: duplicate"] += 1
+        else:
+            row.retired_at, row.retired_reason = at, reason
+            counts["statements retired"] += 1
+
+
+def _upsert(
+    tx: Session,
+    run_id: int,
+    at: datetime,
+    statements: Iterable[Statement],
+    known: Mapping[str, StatementRow],
+    counts: Counter[str],
+) -> None:
+    fresh: dict[str, StatementRow] = {}
+    for told in statements:
+        row = known.get(told.id) or fresh.get(told.id)
+        if row is None:
+            row = fresh[told.id] = StatementRow(id=told.id, seen_run=run_id, seen_at=at)
+            _fill(row, told)
+            counts["statements new"] += 1
+        elif row.retired_at is None and statement_of(row) == told:
+            counts["statements duplicate"] += 1
+        else:
+            _fill(row, told)
+            row.changed_at, row.retired_at, row.retired_reason = at, None, None
+            counts["statements changed"] += 1
+    tx.add_all(fresh.values())
+
+
+def _fill(row: StatementRow, told: Statement) -> None:
+    row.subject, row.relation = told.subject, told.relation
+    row.value_kind, row.value = told.value.kind, told.value.text
+    row.rank, row.best = told.rank, told.best
+    row.start_time, row.end_time = told.start, told.end
+
+
+def statement_of(row: StatementRow) -> Statement:
+    """The row as the noun that the source knows."""
+    return Statement(
+        id=row.id,
+        subject=row.subject,
+        relation=row.relation,
+        value=Value(row.value_kind, row.value),
+        rank=row.rank,
+        best=row.best,
+        start=row.start_time,
+        end=row.end_time,
+    )
+
+
+def _difference(tx: Session, pairs: set[Pair]) -> tuple[list[Fact], dict[Fact, FactRow]]:
+    """Facts that the statements of `pairs` now make true but the store lacks, and rows no longer true."""
+    wanted: set[Fact] = set()
+    live: dict[Fact, FactRow] = {}
+    for chunk in chunked(sorted(pairs)):
+        for row in tx.scalars(
+            select(StatementRow).where(
+                tuple_(StatementRow.subject, StatementRow.relation).in_(chunk),
+                StatementRow.best,
+                StatementRow.retired_at.is_(None),
+                StatementRow.value_kind != ValueKind.UNKNOWN,
+            )
+        ):
+            wanted.add(Fact(row.subject, row.relation, Value(row.value_kind, row.value)))
+        for fact_row in tx.scalars(
+            select(FactRow).where(
+                tuple_(FactRow.subject, FactRow.relation).in_(chunk), FactRow.retired_at.is_(None)
+            )
+        ):
+            live[fact_of(fact_row)] = fact_row
+    added = sorted(wanted - live.keys())
+    return added, {fact: live[fact] for fact in sorted(live.keys() - wanted)}
+
+
+def fact_of(row: FactRow) -> Fact:
+    """The row as (subject, relation, object)."""
+    return Fact(row.subject, row.relation, Value(row.value_kind, row.value))
+
+
+def _reasons(pulled: Pulled) -> Iterator[tuple[Fact, str]]:
+    for change in pulled.changes:
+        if change.old is not None:
+            yield Fact(change.subject, change.relation, change.old), change.reason
+
+
+def _write_changes(
+    tx: Session,
+    run_id: int,
+    at: datetime,
+    changes: Iterable[Change],
+    added: Iterable[Fact],
+    retired: set[Fact],
+    baseline: bool,
+    counts: Counter[str],
+) -> None:
+    """One row for each change that made a difference, then one for each difference that nothing named."""
+    new, old = set(added), set(retired)
+    rows: list[Change] = []
+    for change in changes:
+        gain = change.new and Fact(change.subject, change.relation, change.new)
+        loss = change.old and Fact(change.subject, change.relation, change.old)
+        if gain in new or loss in old:
+            new.discard(gain or _NOTHING)
+            old.discard(loss or _NOTHING)
+            rows.append(change)
+        else:
+            counts["changes duplicate"] += 1
+    why = FIRST_PULL if baseline else UNEXPLAINED
+    for fact in sorted(new):
+        rows.append(Change(ChangeKind.ADDED, fact.subject, fact.relation, None, fact.value, "", why))
+    for fact in sorted(old):
+        rows.append(Change(ChangeKind.RETIRED, fact.subject, fact.relation, fact.value, None, "", why))
+    counts["changes stored"] += len(rows)
+    if rows:
+        outcome = "baseline" if baseline else "pending"
+        tx.execute(insert(ChangeRow), [_change_row(row, run_id, at, outcome) for row in rows])
+
+
+_NOTHING = Fact("", "", Value(ValueKind.UNKNOWN, ""))  # equal to no fact of the store
+
+
+def _change_row(change: Change, run_id: int, at: datetime, outcome: str) -> dict[str, object]:
+    return {
+        "run_id": run_id,
+        "at": at,
+        "kind": change.kind,
+        "subject": change.subject,
+        "relation": change.relation,
+        "old_kind": change.old and change.old.kind,
+        "old_value": change.old and change.old.text,
+        "new_kind": change.new and change.new.kind,
+        "new_value": change.new and change.new.text,
+        "statement_id": change.statement_id,
+        "reason": change.reason,
+        "outcome": outcome,
+    }
+
+
+def _write_facts(
+    tx: Session,
+    run_id: int,
+    at: datetime,
+    added: Iterable[Fact],
+    retired: Mapping[Fact, FactRow],
+    reasons: Mapping[Fact, str],
+    baseline: bool,
+) -> None:
+    for fact, row in retired.items():
+        row.retired_run, row.retired_at = run_id, at
+        row.retired_reason = reasons.get(fact, UNEXPLAINED)
+        _supersede(tx, fact)
+    tx.flush()
+    rows = [
+        {
+            "subject": fact.subject,
+            "relation": fact.relation,
+            "value_kind": fact.value.kind,
+            "value": fact.value.text,
+            "baseline": baseline,
+            "seen_run": run_id,
+            "seen_at": at,
+        }
+        for fact in added
+    ]
+    if rows:
+        tx.execute(insert(FactRow), rows)
+
+
+def _supersede(tx: Session, fact: Fact) -> None:
+    """A change whose new object is gone before it was planned ends as `superseded`."""
+    tx.execute(
+        update(ChangeRow)
+        .where(
+            ChangeRow.subject == fact.subject,
+            ChangeRow.relation == fact.relation,
+            ChangeRow.new_kind == fact.value.kind,
+            ChangeRow.new_value == fact.value.text,
+            ChangeRow.outcome == "pending",
+        )
+        .values(outcome="superseded")
+    )
+
+
+def _advance(tx: Session, run_id: int, relation: str, cursor: Cursor) -> None:
+    row = tx.get(CursorRow, relation)
+    if row is None:
+        row = CursorRow(relation=relation)
+        tx.add(row)
+    elif row.modified is not None and (row.modified, row.item or "") >= (cursor.modified, cursor.item):
+        return
+    row.modified, row.item, row.updated_run = cursor.modified, cursor.item, run_id

@@ -1,0 +1,48 @@
+"""All tables, by room: the mirror of Wikidata, runs, edits, models."""
+
+from kbsync.store.tables.base import Base
+from kbsync.store.tables.edits import (
+    HoldRow,
+    MetricRow,
+    OutcomeRow,
+    RequestRow,
+    RequestStatus,
+    TargetRow,
+    VerdictRow,
+)
+from kbsync.store.tables.mirror import ChangeRow, CursorRow, EntityRow, FactRow, ReadingRow, StatementRow
+from kbsync.store.tables.models import (
+    Action,
+    CheckpointRequestRow,
+    CheckpointRow,
+    CheckpointStatus,
+    PublicationRow,
+)
+from kbsync.store.tables.runs import DaemonRow, RunRow, RunStatus, StageRow, TriggerRow
+
+__all__ = [
+    "Action",
+    "Base",
+    "ChangeRow",
+    "CheckpointRequestRow",
+    "CheckpointRow",
+    "CheckpointStatus",
+    "CursorRow",
+    "DaemonRow",
+    "EntityRow",
+    "FactRow",
+    "HoldRow",
+    "MetricRow",
+    "OutcomeRow",
+    "PublicationRow",
+    "ReadingRow",
+    "RequestRow",
+    "RequestStatus",
+    "RunRow",
+    "RunStatus",
+    "StageRow",
+    "StatementRow",
+    "TargetRow",
+    "TriggerRow",
+    "VerdictRow",
+]

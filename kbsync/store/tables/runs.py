@@ -1,0 +1,90 @@
+"""Runs and what starts them: runs, their stages, triggers, daemons."""
+
+from __future__ import annotations
+
+import enum
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from kbsync.store.tables.base import Base
+
+
+class RunStatus(enum.StrEnum):
+    """How a run stands or ended."""
+
+    RUNNING = "running"
+    PUBLISHED = "published"
+    UNCHANGED = "unchanged"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+class RunRow(Base):
+    """One sync. At most one is running: the unique index is the lease, `host`, `pid` and `beat_at` its owner."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        Index(
+            "uq_runs_running",
+            "status",
+            unique=True,
+            sqlite_where=text("status = 'running'"),
+            postgresql_where=text("status = 'running'"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    trigger: Mapped[str]
+    status: Mapped[RunStatus]
+    stage: Mapped[str | None]
+    reason: Mapped[str | None]
+    host: Mapped[str]
+    pid: Mapped[int]
+    started_at: Mapped[datetime]
+    beat_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    base_hash: Mapped[str | None]
+    settings_hash: Mapped[str | None]
+    settings: Mapped[dict[str, Any]]
+
+
+class StageRow(Base):
+    """One stage of one run, with its named counts."""
+
+    __tablename__ = "run_stages"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    stage: Mapped[str] = mapped_column(primary_key=True)
+    started_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+    counts: Mapped[dict[str, Any]]
+
+
+class TriggerRow(Base):
+    """Somebody asked for a run."""
+
+    __tablename__ = "triggers"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    requested_at: Mapped[datetime]
+    requested_by: Mapped[str]
+    taken_run: Mapped[int | None] = mapped_column(ForeignKey("runs.id"))
+    done_at: Mapped[datetime | None]
+
+
+class DaemonRow(Base):
+    """A daemon process, from its start to its stop."""
+
+    __tablename__ = "daemons"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    started_at: Mapped[datetime]
+    beat_at: Mapped[datetime]
+    next_run_at: Mapped[datetime | None]
+    stopped_at: Mapped[datetime | None]

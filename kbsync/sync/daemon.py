@@ -1,0 +1,174 @@
+"""The daemon: syncs on schedule, when triggered through the store, and at once when it is overdue.
+
+One thread works, so two runs never overlap; missed times are coalesced into one run.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from types import FrameType
+from typing import Any
+
+import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+from kbsync.errors import KbsyncError, SourceError, Stopped, StoreError
+from kbsync.settings import ScheduleSettings, Settings
+from kbsync.store import daemons, runs, triggers
+from kbsync.store.engine import Store
+from kbsync.store.tables import RunStatus
+from kbsync.sync.clock import now
+from kbsync.sync.progress import Progress
+from kbsync.sync.run import Report, sync_once
+from kbsync.sync.workbench import Workbench
+
+log = structlog.get_logger("kbsync")
+
+PATIENCE = timedelta(seconds=60)  # a daemon that has not beaten for so long is gone
+_BEAT_S = 10.0
+
+
+def schedule_of(settings: ScheduleSettings) -> Any:
+    """The APScheduler trigger: cron where one is given, else the interval. Times are UTC."""
+    if settings.cron is not None:
+        return CronTrigger.from_crontab(settings.cron, timezone=UTC)
+    return IntervalTrigger(minutes=settings.interval_minutes or 60.0, timezone=UTC)
+
+
+def overdue(store: Store, schedule: Any, at: datetime) -> bool:
+    """Whether a run should have started since the last one that reached its end (or none ever did)."""
+    ended = (RunStatus.PUBLISHED, RunStatus.UNCHANGED, RunStatus.REJECTED)
+    with store.read() as tx:
+        last = next((run for run in runs.runs(tx, limit=200) if run.status in ended), None)
+    if last is None:
+        return True
+    due = schedule.get_next_fire_time(last.started_at, last.started_at + timedelta(seconds=1))
+    return due is not None and due <= at
+
+
+class Daemon:
+    """The long-running service on one store."""
+
+    def __init__(
+        self, settings: Settings, progress: Progress, sync: Callable[[Workbench, str], Report] = sync_once
+    ):
+        self.settings = settings
+        self.bench = Workbench(settings, progress)
+        self._sync = sync
+        self._stop = threading.Event()
+        self._due = threading.Event()
+        self._schedule = schedule_of(settings.schedule)
+        self._daemon_id = 0
+
+    def stop(self) -> None:
+        """Ask the daemon to end; safe from a signal handler."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Work until stopped. Raises StoreError when another daemon is up on this store."""
+        store = self.bench.store
+        self._register(store)
+        scheduler = BackgroundScheduler(timezone=UTC, executors={"default": ThreadPoolExecutor(1)})
+        job = scheduler.add_job(
+            self._due.set, self._schedule, coalesce=True, max_instances=1, misfire_grace_time=None
+        )
+        scheduler.start()
+        beating = threading.Thread(target=self._beat, args=(job,), daemon=True)
+        beating.start()
+        try:
+            if overdue(store, self._schedule, now()):
+                self._once("startup")
+            self._loop(store)
+        finally:
+            self._stop.set()
+            scheduler.shutdown(wait=False)
+            beating.join(timeout=_BEAT_S)
+            with suppress(StoreError), store.begin() as tx:
+                daemons.stop(tx, self._daemon_id, now())
+            self.bench.close()
+
+    def _register(self, store: Store) -> None:
+        with store.begin() as tx:
+            others = [d for d in daemons.up(tx, now(), PATIENCE) if self._alive(d)]
+            if others:
+                raise StoreError(
+                    f"a daemon is running on this store already (pid {others[0].pid} on {others[0].host}); stop it first"
+                )
+            self._daemon_id = daemons.start(tx, socket.gethostname(), os.getpid(), now())
+        log.info("daemon started", daemon=self._daemon_id, pid=os.getpid())
+
+    @staticmethod
+    def _alive(daemon: daemons.Daemon) -> bool:
+        """Another host's daemon is believed; one of this host must have a process."""
+        return daemon.host != socket.gethostname() or runs.process_alive(daemon.pid)
+
+    def _beat(self, job: Any) -> None:
+        """Tell the store every few seconds that this daemon is up, and when it runs next."""
+        while True:
+            with suppress(StoreError), self.bench.store.begin() as tx:
+                daemons.beat(tx, self._daemon_id, now(), job.next_run_time)
+            if self._stop.wait(_BEAT_S):
+                return
+
+    def _loop(self, store: Store) -> None:
+        while not self._stop.is_set():
+            if self._due.is_set():
+                self._due.clear()
+                self._once("schedule")
+            elif self._triggered(store):
+                self._once("trigger")
+            else:
+                self._stop.wait(self.settings.schedule.poll_s)
+
+    def _triggered(self, store: Store) -> bool:
+        try:
+            with store.read() as tx:
+                return bool(triggers.waiting(tx))
+        except StoreError as error:
+            log.warning("the store can't be read", error=str(error))
+            return False
+
+    def _once(self, trigger: str) -> None:
+        """One run. A failure is logged and stored; the daemon goes on to the next time."""
+        try:
+            report = self._sync(self.bench, trigger)
+        except Stopped as error:
+            log.info("stopped", reason=str(error))
+            self._stop.set()
+        except SourceError as error:
+            log.warning("the source can't be read; the next run tries again", error=str(error))
+        except KbsyncError as error:
+            log.error("run failed", error=str(error))
+        else:
+            log.info(
+                "run ended", run=report.run_id, status=str(report.status), reason=report.reason,
+                seconds=round(report.seconds, 1),
+            )  # fmt: skip
+
+
+def run_daemon(settings: Settings, progress: Progress) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C, which end a run under way at its last committed step."""
+    daemon = Daemon(settings, progress)
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        daemon.stop()
+        raise KeyboardInterrupt
+
+    before = {s: signal.signal(s, on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        daemon.run()
+    except KeyboardInterrupt:
+        log.info("daemon stopped")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

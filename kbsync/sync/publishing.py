@@ -1,0 +1,142 @@
+"""The gate and publish stages: metrics → verdicts, candidate → disk → row → live."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kbsync import __version__
+from kbsync.checkpoint import publish as links
+from kbsync.checkpoint.manifest import FILE_NAME, Base, LiveFact, Manifest, read_manifest
+from kbsync.checkpoint.write import write_candidate
+from kbsync.edit.memit import Rebuilt
+from kbsync.errors import CheckpointError
+from kbsync.evaluate import gate
+from kbsync.evaluate.gate import Verdict
+from kbsync.evaluate.metrics import Metric
+from kbsync.facts import EditRequest
+from kbsync.lm.gguf import file_sha256
+from kbsync.store import changes, checkpoints, outcomes, requests
+from kbsync.store.checkpoints import NewCheckpoint
+from kbsync.store.outcomes import Verdict as StoredVerdict
+from kbsync.store.requests import StoredRequest
+from kbsync.store.tables import RequestStatus
+from kbsync.sync.clock import now
+from kbsync.sync.workbench import Workbench
+
+
+def judge(bench: Workbench, run_id: int, metrics: Sequence[Metric]) -> list[Verdict]:
+    """Apply the gate's rules and store its verdicts."""
+    verdicts = gate.judge(metrics, bench.settings.gate)
+    rows = [StoredVerdict(v.metric, v.value, v.threshold, v.comparison, v.passed, v.reason) for v in verdicts]
+    with bench.store.begin() as tx:
+        outcomes.save_verdicts(tx, run_id, rows)
+    return verdicts
+
+
+def write(
+    bench: Workbench, run_id: int, live: Sequence[StoredRequest], rebuilt: Rebuilt, metrics: Sequence[Metric]
+) -> tuple[int, Path]:
+    """Write the candidate to disk, then give it its row; returns the row's id and the folder.
+
+    The folder's name holds the run, so a run that starts over never meets another run's files.
+    """
+    name = f"sync-{run_id:06d}"
+    manifest = manifest_of(bench, run_id, [stored.request for stored in live], metrics)
+    path = write_candidate(bench.settings.checkpoint.folder, name, rebuilt.tensors, manifest)
+    written = read_manifest(path)
+    row = NewCheckpoint(
+        name=name,
+        path=str(path),
+        weights_hash=written.weights_hash,
+        manifest_sha256=file_sha256(path / FILE_NAME),
+        base_hash=bench.base.hash,
+        settings_hash=bench.settings_hash,
+        live_hash=written.live_hash,
+        bytes=sum(file.stat().st_size for file in path.iterdir()),
+    )
+    with bench.store.begin() as tx:
+        return checkpoints.add_candidate(tx, run_id, now(), row, [stored.id for stored in live]), path
+
+
+def manifest_of(bench: Workbench, run_id: int, live: Sequence[EditRequest], metrics: Sequence[Metric]) -> Manifest:
+    """Everything that the weights are a function of, and how they were judged."""
+    base = bench.base
+    return Manifest(
+        kbsync=__version__,
+        run_id=str(run_id),
+        created_at=now(),
+        base=Base(
+            spec=base.spec,
+            weights_hash=base.weights_hash,
+            tokenizer_hash=base.tokenizer_hash,
+            family=bench.editor.adapter.family.name,
+            dtype=str(base.dtype).removeprefix("torch."),
+        ),
+        settings=bench.weight_settings,
+        live=tuple(sorted(_live_fact(request) for request in live)),
+        metrics={f"{m.name}.{m.phase}": {"value": m.value, "count": m.count} for m in metrics},
+    )
+
+
+def _live_fact(request: EditRequest) -> LiveFact:
+    return LiveFact(
+        content_hash=request.content_hash,
+        subject=request.fact.subject,
+        relation=request.fact.relation,
+        value=request.fact.value,
+        subject_label=request.subject_label,
+        target_new=request.target_new,
+    )
+
+
+def reject(bench: Workbench, checkpoint_id: int) -> None:
+    """The gate refused the candidate: it keeps its row and its files, and never goes live."""
+    with bench.store.begin() as tx:
+        checkpoints.reject(tx, checkpoint_id)
+
+
+def publish(bench: Workbench, run_id: int, live: Sequence[StoredRequest], checkpoint_id: int) -> None:
+    """Make the candidate the live model: the row first, which is the truth, then the link that files-only
+    readers follow. A kill between the two is mended by `align_link` at the next start."""
+    with bench.store.begin() as tx:
+        checkpoints.publish(tx, checkpoint_id, run_id, now())
+        requests.set_status(tx, run_id, now(), [stored.id for stored in live], RequestStatus.EDITED)
+        changes.settle(tx, {stored.request.fact: "edited" for stored in live})
+    align_link(bench)
+
+
+def align_link(bench: Workbench) -> None:
+    """Point `live` in the checkpoint folder at what the store says is published."""
+    folder = bench.settings.checkpoint.folder
+    published = bench.live_checkpoint()
+    current = links.live(folder)
+    if published is None:
+        if current is not None:
+            links.unpublish(folder)
+    elif current is None or current.name != published.name:
+        links.publish(Path(published.path).parent, published.name)
+
+
+def roll_back(bench: Workbench, to: str | None = None, base: bool = False) -> checkpoints.Publication:
+    """Make an earlier model live again: the one before, a named checkpoint, or the base model.
+
+    Raises StoreError when there is nothing to go back to, and CheckpointError when its files are damaged.
+    """
+    with bench.store.read() as tx:
+        target = checkpoints.checkpoint_named(tx, to).id if to is not None else None
+    with bench.store.begin() as tx:
+        publication = checkpoints.rollback(tx, now(), target, base=base)
+        _must_be_whole(publication)
+    align_link(bench)
+    return publication
+
+
+def _must_be_whole(publication: checkpoints.Publication) -> None:
+    from kbsync.checkpoint.verify import verify
+
+    if publication.checkpoint is None:
+        return
+    problems = verify(Path(publication.checkpoint.path))
+    if problems:
+        raise CheckpointError(f"{publication.checkpoint.name} can't go live again: {problems[0]}")

@@ -1,0 +1,101 @@
+"""One sync as a run in the ledger: started, carried through its stages, and ended with a named status."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kbsync.errors import KbsyncError, Stopped, StoreError
+from kbsync.store import runs, triggers
+from kbsync.store.tables import RunStatus
+from kbsync.sync.clock import now
+from kbsync.sync.stages import Sync
+from kbsync.sync.workbench import Workbench
+
+if TYPE_CHECKING:
+    from kbsync.evaluate.gate import Verdict
+    from kbsync.evaluate.metrics import Metric
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a run ended. `counts` by stage and named outcome; `checkpoint` is the candidate's folder."""
+
+    run_id: int
+    status: RunStatus
+    reason: str | None
+    counts: Mapping[str, Mapping[str, float]]
+    metrics: list[Metric]
+    verdicts: list[Verdict]
+    checkpoint: Path | None
+    seconds: float
+
+
+def sync_once(bench: Workbench, trigger: str = "manual", force: bool = False) -> Report:
+    """Pull, plan, solve, rebuild, evaluate, gate, publish.
+
+    `force` rebuilds even if the live model holds the wanted facts already. Raises StoreError while another run
+    is under way, Stopped when the user interrupts, and the KbsyncError of the stage that failed; in each case
+    the run's row says so, and the next run carries on from what was committed.
+    """
+    if not bench.settings.watch.relations:
+        from kbsync.errors import ConfigError
+
+        raise ConfigError('watch.relations is empty: name the properties to keep in sync, such as ["P35", "P6"]')
+    started = time.monotonic()
+    settings = bench.settings.model_dump(mode="json")
+    settings["store"] = {}  # the URL may hold a password
+    with bench.store.begin() as tx:
+        runs.interrupt_stale_runs(tx, now())
+        run_id = runs.start_run(tx, trigger, now(), settings)
+        triggers.take(tx, run_id)
+    sync = Sync(bench, run_id, force)
+    try:
+        _mend(bench)
+        status, reason = sync.run()
+    except KeyboardInterrupt:
+        _end(bench, run_id, RunStatus.INTERRUPTED, "stopped by the user")
+        raise Stopped(
+            f"run {run_id} stopped; what it committed stays, and the next run goes on from there"
+        ) from None
+    except Stopped as error:
+        _end(bench, run_id, RunStatus.INTERRUPTED, str(error))
+        raise
+    except KbsyncError as error:
+        _end(bench, run_id, RunStatus.FAILED, str(error))
+        raise
+    except BaseException as error:
+        _end(bench, run_id, RunStatus.FAILED, f"{type(error).__name__}: {error}")
+        raise
+    _end(bench, run_id, status, reason)
+    return Report(
+        run_id=run_id,
+        status=status,
+        reason=reason,
+        counts=sync.counts,
+        metrics=sync.metrics,
+        verdicts=sync.verdicts,
+        checkpoint=sync.checkpoint,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _mend(bench: Workbench) -> None:
+    """Finish what a killed run may have left half done outside the store."""
+    from kbsync.sync.publishing import align_link
+
+    align_link(bench)
+
+
+def _end(bench: Workbench, run_id: int, status: RunStatus, reason: str | None) -> None:
+    """Write the end of a run; a store that can't be reached must not hide the error that came first."""
+    try:
+        with bench.store.begin() as tx:
+            runs.finish_run(tx, run_id, status, now(), reason)
+            triggers.finish(tx, run_id, now())
+    except StoreError:
+        if status in (RunStatus.PUBLISHED, RunStatus.UNCHANGED, RunStatus.REJECTED):
+            raise

@@ -1,0 +1,193 @@
+"""One sync, from Wikidata to a published model. Each stage reads what the one before it committed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kbsync.store import checkpoints, runs
+from kbsync.store.requests import StoredRequest
+from kbsync.store.tables import RequestStatus, RunStatus
+from kbsync.sync.clock import now
+from kbsync.sync.planning import Planned, plan
+from kbsync.sync.progress import Task
+from kbsync.sync.pulling import pull
+from kbsync.sync.workbench import Workbench
+
+if TYPE_CHECKING:
+    from kbsync.edit.memit import Rebuilt
+    from kbsync.evaluate.gate import Verdict
+    from kbsync.evaluate.metrics import Metric
+
+STAGES = ("pull", "plan", "solve", "rebuild", "evaluate", "gate", "publish")
+
+
+@dataclass(slots=True)
+class Sync:
+    """One run under way: what its stages have found so far."""
+
+    bench: Workbench
+    run_id: int
+    force: bool = False
+    counts: dict[str, Mapping[str, float]] = field(default_factory=dict)
+    metrics: list[Metric] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
+    checkpoint: Path | None = None
+
+    def run(self) -> tuple[RunStatus, str | None]:
+        """All stages in order; the status and the reason that the run ends with."""
+        self.pull()
+        planned = self.plan()
+        if not self.force and as_published(self.bench, planned.wanted):
+            return RunStatus.UNCHANGED, "the live model holds the wanted facts already"
+        live = self.solve(planned.wanted)
+        if not self.force and same_live_set(self.bench, live):
+            return RunStatus.UNCHANGED, "the live model holds the wanted facts already"
+        rebuilt = self.rebuild(live)
+        self.evaluate(live, rebuilt)
+        candidate = self.gate(live, rebuilt)
+        if candidate is None:
+            return RunStatus.REJECTED, self.refusal
+        self.publish(live, candidate)
+        return RunStatus.PUBLISHED, None
+
+    def pull(self) -> None:
+        """Wikidata → changes → rows."""
+        with self._stage("pull", unit="relations") as task:
+            self._count("pull", pull(self.bench, self.run_id, task))
+
+    def plan(self) -> Planned:
+        """Facts in the store → the live set wanted, in words."""
+        with self._stage("plan"):
+            planned = plan(self.bench, self.run_id)
+            self._count("plan", planned.counts)
+        return planned
+
+    def solve(self, wanted: Sequence[StoredRequest]) -> list[StoredRequest]:
+        """Edit requests → targets z, cached by content."""
+        from kbsync.sync import solving
+
+        anew = self._identify()  # loads the base model and C, before the stage's own clock starts
+        with self._stage("solve", unit="edits") as task:
+            live, counts = solving.solve(self.bench, self.run_id, wanted, anew, task)
+            self._count("solve", counts)
+        return live
+
+    def rebuild(self, live: Sequence[StoredRequest]) -> Rebuilt:
+        """Base weights + live set → candidate weights."""
+        from kbsync.sync import building
+
+        with self._stage("rebuild") as task:
+            rebuilt = building.rebuild(self.bench, [stored.request for stored in live], task)
+            self._count("rebuild", building.counts(rebuilt, len(live)))
+        return rebuilt
+
+    def evaluate(self, live: Sequence[StoredRequest], rebuilt: Rebuilt) -> None:
+        """Base model and candidate → outcomes and metrics."""
+        from kbsync.sync import evaluating
+
+        with self._stage("evaluate", unit="prompts") as task:
+            measured = evaluating.evaluate(self.bench, self.run_id, live, rebuilt, task)
+            self.metrics = measured.metrics
+            self._count("evaluate", measured.counts)
+
+    def gate(self, live: Sequence[StoredRequest], rebuilt: Rebuilt) -> int | None:
+        """Metrics → verdicts; writes the candidate, and returns its checkpoint's id if it may go live."""
+        from kbsync.sync import publishing
+
+        with self._stage("gate"):
+            self.verdicts = publishing.judge(self.bench, self.run_id, self.metrics)
+            candidate, self.checkpoint = publishing.write(self.bench, self.run_id, live, rebuilt, self.metrics)
+            refused = [verdict for verdict in self.verdicts if not verdict.passed]
+            self._count("gate", {"rules": len(self.verdicts), "failed": len(refused)})
+            if refused:
+                publishing.reject(self.bench, candidate)
+                return None
+        return candidate
+
+    def publish(self, live: Sequence[StoredRequest], candidate: int) -> None:
+        """The candidate goes live, in one step."""
+        from kbsync.sync import publishing
+
+        with self._stage("publish"):
+            publishing.publish(self.bench, self.run_id, live, candidate)
+            self._count("publish", {"facts": len(live)})
+
+    @property
+    def refusal(self) -> str:
+        """Why the gate refuses the candidate."""
+        from kbsync.evaluate.gate import refusal
+
+        return refusal(self.verdicts)
+
+    def _identify(self) -> bool:
+        """Note which base model and settings this run uses; whether they differ from the live model's."""
+        bench = self.bench
+        live = bench.live_checkpoint()
+        with bench.store.begin() as tx:
+            runs.identify(tx, self.run_id, bench.base.hash, bench.settings_hash)
+            before = [run for run in runs.runs(tx, limit=50) if run.id != self.run_id and run.base_hash]
+        if live is not None:
+            return live.base_hash != bench.base.hash
+        return not before or before[0].base_hash != bench.base.hash
+
+    @contextmanager
+    def _stage(self, name: str, unit: str = "") -> Iterator[Task]:
+        """Enter a stage: its row, its clock, its progress bar."""
+        store = self.bench.store
+        with store.begin() as tx:
+            runs.stage_started(tx, self.run_id, name, now())
+        self.counts[name] = {}
+        with self.bench.progress.stage(name, unit=unit) as task:
+            yield task
+        with store.begin() as tx:
+            runs.stage_finished(tx, self.run_id, name, now(), self.counts[name])
+
+    def _count(self, stage: str, counts: Mapping[str, float]) -> None:
+        self.counts[stage] = dict(counts)
+
+
+def as_published(bench: Workbench, wanted: Sequence[StoredRequest]) -> bool:
+    """Whether every wanted fact is settled and the live model holds exactly those that are edits.
+
+    Answered without loading the base model, so a sync without changes takes no time. A base model or settings
+    that changed are told by the configuration that the last publishing run wrote down.
+    """
+    if any(s.status not in (RequestStatus.EDITED, RequestStatus.KNOWN, RequestStatus.FAILED) for s in wanted):
+        return False
+    edited = [s for s in wanted if s.status is RequestStatus.EDITED]
+    return same_configuration(bench) and _held_hashes(bench) == {s.request.content_hash for s in edited}
+
+
+def same_configuration(bench: Workbench) -> bool:
+    """Whether the last run that reached the editor had this run's model and editor settings."""
+    with bench.store.read() as tx:
+        ended = [run for run in runs.runs(tx, limit=200) if run.base_hash is not None and run.ended_at is not None]
+    if not ended:
+        return False
+    mine = shaping_settings(bench)
+    return all(ended[0].settings.get(section) == value for section, value in mine.items())
+
+
+def shaping_settings(bench: Workbench) -> dict[str, Any]:
+    """The sections of the configuration that shape weights, as plain JSON."""
+    whole = bench.settings.model_dump(mode="json")
+    return {section: whole[section] for section in ("model", "edit", "covariance")}
+
+
+def same_live_set(bench: Workbench, live: Sequence[StoredRequest]) -> bool:
+    """Whether the published model was built from this live set, base model and settings."""
+    published = bench.live_checkpoint()
+    if published is None:
+        return not live
+    same_ground = published.base_hash == bench.base.hash and published.settings_hash == bench.settings_hash
+    return same_ground and _held_hashes(bench) == {stored.request.content_hash for stored in live}
+
+
+def _held_hashes(bench: Workbench) -> set[str]:
+    published = bench.live_checkpoint()
+    with bench.store.read() as tx:
+        return set(checkpoints.held_set(tx, published.id if published else None).values())

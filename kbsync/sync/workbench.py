@@ -1,0 +1,146 @@
+"""Everything that stages and commands work with, opened when it is first needed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from kbsync.facts import digest
+from kbsync.request.catalogue import Catalogue, load_catalogue
+from kbsync.settings import Settings
+from kbsync.store import checkpoints
+from kbsync.store.checkpoints import Checkpoint
+from kbsync.store.engine import Store, open_store
+from kbsync.sync.progress import Progress, Silent
+
+if TYPE_CHECKING:  # torch takes seconds to import, and commands that only look never need it
+    from torch import Tensor
+
+    from kbsync.edit.memit import Editor
+    from kbsync.lm.load import BaseModel
+
+
+class Workbench:
+    """The settings and what they name: store, catalogue, base model, editor. A context manager.
+
+    Raises the KbsyncError of whatever can't be opened, when it is first asked for.
+    """
+
+    def __init__(self, settings: Settings, progress: Progress | None = None) -> None:
+        self.settings = settings
+        self.progress: Progress = progress or Silent()
+        self._perplexity: float | None = None
+
+    def __enter__(self) -> Workbench:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store, if it was opened."""
+        if "store" in self.__dict__:
+            self.store.close()
+
+    @cached_property
+    def store(self) -> Store:
+        """The database, laid out when it is empty."""
+        return open_store(self.settings.store.url)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The relations' prompts and policies."""
+        return load_catalogue(self.settings.watch.catalogue)
+
+    @cached_property
+    def base(self) -> BaseModel:
+        """The base model, loaded."""
+        from kbsync.lm.load import load_base
+
+        with self.progress.stage("load model") as task:
+            task.describe(self.settings.model.base)
+            return load_base(self.settings.model)
+
+    @cached_property
+    def editor(self) -> Editor:
+        """MEMIT on the base model, with its covariance (computed now, if it is not on disk yet)."""
+        from kbsync.edit.adapters import Adapter, critical_layers
+        from kbsync.edit.contexts import build_contexts
+        from kbsync.edit.covariance import compute_covariance
+        from kbsync.edit.memit import Editor
+
+        base, settings = self.base, self.settings
+        adapter = Adapter(base.model)
+        layers = critical_layers(adapter, settings.edit.layers)
+        with self.progress.stage("covariance", settings.covariance.tokens, "tokens") as task:
+            seen = 0
+
+            def on_tokens(done: int, total: int) -> None:
+                nonlocal seen
+                task.total(total)
+                task.advance(done - seen)
+                seen = done
+
+            covariance = compute_covariance(
+                adapter, base.encoder, base.hash, layers, settings.covariance, settings.model.cache, on_tokens
+            )
+        contexts = build_contexts(base.model, base.encoder, settings.edit)
+        return Editor(adapter, base.encoder, contexts, layers, covariance, settings.edit)
+
+    @property
+    def target_hash(self) -> str:
+        """What every z depends on besides its request."""
+        return digest({"base": self.base.hash, "settings": self.editor.target_settings})
+
+    @property
+    def weight_settings(self) -> dict[str, Any]:
+        """Everything besides base model and live set that the synced weights depend on, down to the device.
+
+        Bit for bit holds on one device, one number of threads and one release of torch.
+        """
+        import torch
+
+        return {
+            **self.editor.weight_settings,
+            "device": str(self.base.device.type),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
+
+    @property
+    def settings_hash(self) -> str:
+        """The hash of `weight_settings`, as checkpoints carry it."""
+        return digest(self.weight_settings)
+
+    def base_perplexity(self) -> float:
+        """The base model's perplexity of the drift text; the model must hold the base weights."""
+        from kbsync.evaluate.drift import text_perplexity
+
+        if self._perplexity is None:
+            self._perplexity = text_perplexity(self.base.model, self.base.encoder, self.settings.evaluate)
+        return self._perplexity
+
+    def live_checkpoint(self) -> Checkpoint | None:
+        """The published checkpoint, or None while the base model is live."""
+        with self.store.read() as tx:
+            publication = checkpoints.live(tx)
+        return publication.checkpoint if publication is not None else None
+
+    def load_live(self) -> tuple[dict[str, Tensor], Checkpoint | None]:
+        """Put the published model's weights into the loaded base model.
+
+        Returns the base weights that they replaced, to put back with `apply_tensors`, and the checkpoint (None
+        when the base model is live). Raises CheckpointError when its files are not what its manifest says.
+        """
+        from kbsync.checkpoint.tensors import apply_tensors
+        from kbsync.checkpoint.verify import read_checkpoint
+
+        live = self.live_checkpoint()
+        if live is None:
+            return {}, None
+        _, tensors = read_checkpoint(Path(live.path))
+        return apply_tensors(self.base.model, tensors), live

@@ -1,0 +1,1 @@
+"""Tests of kbsync; the folders mirror the package."""

@@ -1,0 +1,81 @@
+"""Four windows of real changes over a real slice, against the exact net difference of its truthy triples."""
+
+from __future__ import annotations
+
+import csv
+import lzma
+from collections.abc import Callable, Iterable
+
+from kbsync.facts import Change, ChangeKind, Value, ValueKind
+from kbsync.settings import SourceSettings
+from kbsync.source.client import SparqlClient
+from kbsync.source.embedded import EmbeddedWikidata
+from tests.source.conftest import DATA
+from tests.source.mirror import Mirror
+
+Diff = tuple[str, str, str, str]  # item, property, object as text, sign
+
+
+def expected() -> dict[str, set[Diff]]:
+    """The oracle by change file."""
+    found: dict[str, set[Diff]] = {}
+    with (DATA / "net-diffs.tsv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
+            found.setdefault(row["change_file"], set()).add(
+                (row["item"], row["property"], row["object"], row["sign"])
+            )
+    return found
+
+
+def signed(changes: Iterable[Change]) -> list[Diff]:
+    """Changes as signed facts."""
+    return [
+        (change.subject, change.relation, value.text, sign)
+        for change in changes
+        for value, sign in ((change.old, "-"), (change.new, "+"))
+        if value is not None
+    ]
+
+
+def test_the_changes_of_four_windows_are_the_exact_net_difference(
+    slice_server: EmbeddedWikidata, settings_for: Callable[..., SourceSettings]
+) -> None:
+    """Every truthy triple that came or went in a window is named by a change once, and nothing else is."""
+    oracle = expected()
+    assert sum(map(len, oracle.values())) == 863
+    settings = settings_for(slice_server.endpoint, page_size=1000, overlap_s=1200)
+    client = SparqlClient(settings)
+    relations = sorted({diff[1] for diffs in oracle.values() for diff in diffs})
+    mirrors = [Mirror(relation) for relation in relations]
+    for mirror in mirrors:
+        assert mirror.pull(client, settings) == []
+    for number in ("1", "2", "3", "4"):
+        before = {m.relation: m.facts() for m in mirrors}
+        slice_server.update(lzma.decompress((DATA / f"change-{number}.ru.xz").read_bytes()).decode())
+        changes = [change for mirror in mirrors for change in mirror.pull(client, settings)]
+        found = signed(changes)
+        assert len(found) == len(set(found))
+        assert set(found) == oracle[number]
+        for mirror in mirrors:
+            mine = [c for c in changes if c.relation == mirror.relation]
+            assert mirror.facts() == applied(before[mirror.relation], mine)
+    again = [change for mirror in mirrors for change in mirror.pull(client, settings)]
+    assert again == []
+    assert all(Mirror(m.relation).pull(client, settings) == [] for m in mirrors[:1])
+    fresh = Mirror("P1308")
+    fresh.pull(client, settings)
+    assert fresh.facts() == next(m for m in mirrors if m.relation == "P1308").facts()
+
+
+def applied(facts: set[tuple[str, Value]], changes: Iterable[Change]) -> set[tuple[str, Value]]:
+    """The facts after the changes, each of which must fit."""
+    facts = set(facts)
+    for change in changes:
+        if change.old is not None:
+            facts.remove((change.subject, change.old))
+        if change.new is not None:
+            assert (change.subject, change.new) not in facts
+            facts.add((change.subject, change.new))
+        assert (change.kind is ChangeKind.REPLACED) == (change.old is not None and change.new is not None)
+        assert change.new is None or change.new.kind is not ValueKind.UNKNOWN
+    return facts
