@@ -107,6 +107,7 @@ class EditSettings(Section):
 
     layers: tuple[int, ...] | Literal["auto"] = Field("auto", description="critical layers, counted from 0")
     covariance_weight: float = Field(1500.0, gt=0, description="λ of the solve")
+    bystander_weight: float = Field(1.0, ge=0, description="weight of the prompts' other tokens beside λC")
     clamp: float = Field(1.5, gt=0, description="largest ‖δ‖ as a multiple of ‖h‖")
     learning_rate: float = Field(0.5, gt=0, description="Adam's step size in the search for z")
     steps: int = Field(30, ge=1, description="most optimiser steps for one z")

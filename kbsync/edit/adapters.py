@@ -208,8 +208,9 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
         parameter.data = parameter.data.to(dtype)
     for part in copied.modules():
         # The fused attention's backward is slower than plain matrices on the CPU for rows this short.
-        if hasattr(part, "config"):
-            part.config._attn_implementation = "eager"
+        config: Any = getattr(part, "config", None)
+        if config is not None:
+            config._attn_implementation = "eager"
     return copied
 
 
@@ -232,6 +233,8 @@ def critical_layers(adapter: Adapter, wanted: tuple[int, ...] | str) -> tuple[in
     4–8 of 32 lie there), fewer in a shallow model. Raises ModelError when a layer does not exist or is the
     model's last, above which nothing is left to carry the edit.
     """
+    if adapter.n_layers < 2:
+        raise ModelError("the model has one layer only; there is none above an edited one to carry the edit")
     if isinstance(wanted, str):
         first = max(0, round(adapter.n_layers * 4 / 30))
         return tuple(range(first, max(first + 1, min(first + 5, adapter.n_layers - 1))))

@@ -67,9 +67,7 @@ def covariance_hash(
     base_hash: str, layers: Sequence[int], chunks: Sequence[Sequence[int]], chunk_tokens: int
 ) -> str:
     """What C depends on: the base model, the layers, and the exact tokens."""
-    return digest(
-        {"base": base_hash, "layers": list(layers), "tokens": digest(chunks), "chunk": chunk_tokens}
-    )
+    return digest({"base": base_hash, "layers": list(layers), "tokens": digest(chunks), "chunk": chunk_tokens})
 
 
 class CovarianceStore:
@@ -102,7 +100,7 @@ class CovarianceStore:
         tensors["tokens"] = torch.tensor(tokens)
         try:
             save_file(tensors, temporary)
-            os.replace(temporary, path)
+            temporary.replace(path)
         except (OSError, SafetensorError) as error:
             raise EditError(f"the covariance can't be written to {path}: {error}") from None
         finally:
@@ -165,9 +163,7 @@ def _batches(chunks: Sequence[list[int]]) -> Iterator[list[list[int]]]:
 
 
 @torch.inference_mode()
-def _second_moments(
-    adapter: Adapter, layers: Sequence[int], chunks: Sequence[list[int]]
-) -> dict[int, Tensor]:
+def _second_moments(adapter: Adapter, layers: Sequence[int], chunks: Sequence[list[int]]) -> dict[int, Tensor]:
     """Σ k kᵀ over the tokens of a batch, per layer, on the CPU in float64."""
     device = adapter.parameter(0).device
     batch = align(chunks, [0] * len(chunks), device)

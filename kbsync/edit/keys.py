@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kbsync.edit.adapters import Adapter
-from kbsync.lm.batch import Batch, align
+from kbsync.lm.batch import Batch, align, by_length
 from kbsync.lm.rows import Row
 
 
@@ -41,6 +41,31 @@ class KeyTap:
             self.keys[layer] = args[0]
 
         return hook
+
+
+@torch.inference_mode()
+def bystander_moments(
+    adapter: Adapter, rows: Sequence[Row], layers: Sequence[int], batch_size: int = 64
+) -> dict[int, Tensor]:
+    """Σ k kᵀ per layer, (d_in, d_in) float64, over every token of `rows` but the subjects' last ones.
+
+    These keys stand in the very prompts that an edit is asked with; an update that moves their values undoes at
+    the words after the subject what it does at the subject.
+    """
+    device = adapter.parameter(0).device
+    d = adapter.d_in
+    sums = {layer: torch.zeros(d, d, dtype=torch.float64, device=device) for layer in layers}
+    for indices in by_length([len(row.inputs) for row in rows], batch_size):
+        part = [rows[i] for i in indices]
+        batch = align([row.inputs for row in part], [row.subject_last for row in part], device)
+        others = batch.real.clone()
+        others[:, batch.anchor] = False
+        with KeyTap(adapter, layers) as tap:
+            adapter.run(batch, (0, batch.ids.shape[1]), (0, max(layers) + 1))
+            for layer in layers:
+                keys = tap.keys[layer][others].float()  # (tokens, d_in)
+                sums[layer] += (keys.T @ keys).double()
+    return sums
 
 
 class SubjectPass:
@@ -81,7 +106,7 @@ class SubjectPass:
             with KeyTap(self.adapter, [self._at]) as tap:
                 out = self._run(part, (self._at, self._at + 1), part.hidden)
                 columns = tap.keys[self._at][:, -1].float()  # (R, d_in)
-            keys += [piece.mean(0) for piece in columns.split(part.contexts)]
+            keys += [piece.mean(0) for piece in torch.split(columns, part.contexts)]
             firsts = part.firsts
             rows = _Part(part.batch_of(firsts), [1] * len(firsts))
             top = out[firsts]

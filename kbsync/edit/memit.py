@@ -16,7 +16,7 @@ from torch import Tensor
 from kbsync.edit.adapters import Adapter
 from kbsync.edit.contexts import Contexts
 from kbsync.edit.covariance import Covariance
-from kbsync.edit.keys import SubjectPass
+from kbsync.edit.keys import SubjectPass, bystander_moments
 from kbsync.edit.solve import closed_form
 from kbsync.edit.target import TargetSolver
 from kbsync.errors import EditError
@@ -60,6 +60,7 @@ class Editor:
         self.settings = settings
         self.solver = TargetSolver(adapter, encoder, contexts, layers[-1], settings)
         self._base = {layer: adapter.read_weight(layer).clone() for layer in layers}
+        self._kept: dict[int, Tensor] = {}  # λC + bystanders, per layer: what an update must leave alone
 
     @property
     def target_settings(self) -> dict[str, object]:
@@ -83,6 +84,7 @@ class Editor:
             "covariance": self.covariance.hash,
             "covariance_tokens": self.covariance.tokens,
             "covariance_weight": self.settings.covariance_weight,
+            "bystander_weight": self.settings.bystander_weight,
             "repair_rounds": self.settings.repair_rounds,
             "repair_batch": self.settings.batch_size,
         }
@@ -128,12 +130,22 @@ class Editor:
         if missing:
             raise EditError(f"no z for {missing[0].rewrite.text!r}; it must be solved before the rebuild")
         self.restore()
-        say = on_step or (lambda name: None)
+        say = on_step or (lambda _: None)
         if not live:
             return Rebuilt(self.tensors(), (), 0.0)
+        try:
+            return self._build(live, targets, say)
+        except BaseException:
+            self.restore()  # whoever goes on after an error or an interrupt shall not meet half an update
+            raise
+
+    def _build(
+        self, live: Sequence[EditRequest], targets: Mapping[str, Tensor], say: Callable[[str], None]
+    ) -> Rebuilt:
         started = time.perf_counter()
         rows = [self.contexts.rows(self.encoder, request) for request in live]
         say("solve")
+        self._kept = self._preserved(rows)
         residual = self._update(rows, {i: targets[r.content_hash] for i, r in enumerate(live)})
         seconds = {"solve": time.perf_counter() - started}
         misses = self._repair(live, rows, say)
@@ -143,6 +155,16 @@ class Editor:
             if not bool(tensor.isfinite().all()):
                 raise EditError(f"{name} is not finite after the rebuild of {len(live)} facts")
         return Rebuilt(tensors, tuple(misses), residual, seconds)
+
+    def _preserved(self, rows: Sequence[Sequence[Row]]) -> dict[int, Tensor]:
+        """λC plus the second moment of the live prompts' other tokens, per layer, on the base weights."""
+        flat = [row for contexts in rows for row in contexts]
+        moments = bystander_moments(self.adapter, flat, self.layers)
+        return {
+            layer: self.settings.covariance_weight * self.covariance.matrices[layer].to(moment.device)
+            + self.settings.bystander_weight * moment
+            for layer, moment in moments.items()
+        }
 
     def _update(self, rows: Sequence[Sequence[Row]], targets: Mapping[int, Tensor]) -> float:
         """One pass of MEMIT over the critical layers (algorithm 1), on the weights as they are.
@@ -159,8 +181,7 @@ class Editor:
             keys, hidden = subject.keys_and_hidden(last)  # (d_in, n), (d, n)
             residual = torch.zeros_like(hidden)
             residual[:, wanted] = (z - hidden[:, wanted]) / left
-            C = self.covariance.matrices[layer].to(keys.device)
-            delta = closed_form(residual, keys, C, self.settings.covariance_weight)
+            delta = closed_form(residual, keys, self._kept[layer], 1.0)
             weight = self.adapter.read_weight(layer)
             self.adapter.write_weight(layer, (weight.double() + delta).to(weight.dtype))
         _, hidden = subject.keys_and_hidden(last)

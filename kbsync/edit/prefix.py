@@ -25,6 +25,7 @@ class PrefixCache(DynamicCache):
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Keys and values (R, heads, T, d_head) of one layer, as its attention sees them."""
+        del args, kwargs  # what the library's own caches take besides
         if not self.frozen:
             self.stored[layer_idx] = (key_states, value_states)
             return key_states, value_states

@@ -24,19 +24,25 @@ def closed_form(residual: Tensor, keys: Tensor, covariance: Tensor, weight: floa
         return torch.zeros(R.shape[0], d_in, dtype=torch.float64, device=R.device)
     if n >= d_in:
         factor = _cholesky(weight * C + K @ K.T, "λC + KKᵀ")
-        return R @ torch.cholesky_solve(K, factor).T
-    C_inv_K = torch.cholesky_solve(K, _cholesky(C, "C"))  # (d_in, n)
+        solved: Tensor = torch.cholesky_solve(K, factor)  # (d_in, n)
+        return R @ solved.T
+    C_inv_K: Tensor = torch.cholesky_solve(K, _cholesky(C, "C"))  # (d_in, n)
     small = K.T @ C_inv_K
     small.diagonal().add_(weight)
     factor = _cholesky((small + small.T) / 2, "λI + KᵀC⁻¹K")
-    return torch.linalg.multi_dot([R, torch.cholesky_inverse(factor), C_inv_K.T])
+    delta: Tensor = torch.linalg.multi_dot([R, torch.cholesky_inverse(factor), C_inv_K.T])
+    return delta
 
 
 def _cholesky(matrix: Tensor, name: str) -> Tensor:
+    """The lower factor. A pivot lost in rounding is as bad as a negative one: what is divided by it is noise."""
+    factor: Tensor
     factor, info = torch.linalg.cholesky_ex(matrix)
-    if int(info) != 0:
+    size = matrix.shape[0]
+    noise = size * torch.finfo(matrix.dtype).eps * matrix.diagonal()
+    if int(info) != 0 or not bool((factor.diagonal().square() > noise).all()):
         raise EditError(
-            f"{name} is not positive definite (leading minor {int(info)} of {matrix.shape[0]}); "
+            f"{name} is not positive definite ({size} × {size}); "
             "give the covariance more tokens (covariance.tokens, at least the size of a key)"
         )
     return factor

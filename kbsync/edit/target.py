@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -44,102 +45,137 @@ class Target:
     seconds: float
 
 
-class _Problem:
-    """One batch of requests, set up so that a step costs only what δ can change.
+_BUCKET = 4  # rows whose tokens after the subject differ by less than this are padded together
 
-    Rows: every context of every request, then one essence row each; `owner[r]` is the row's request.
+
+class _Group:
+    """Rows of like length after the subject, set up so that a step costs only what δ can change.
+
+    `owner[r]` is the request of row r. `essence[r]` tells `<subject> is a` rows, which are asked for their last
+    token's distribution, from context rows, which are asked for the object.
     """
 
-    def __init__(
-        self, adapter: Adapter, top: Top, rows: Sequence[Row], owner: Sequence[int], essence: int, layer: int
-    ) -> None:
-        self.adapter = adapter
+    def __init__(self, adapter: Adapter, top: Top, layer: int, members: Sequence[tuple[Row, int, bool]]) -> None:
         self.top = top
-        self.layer = layer
         self.device = top.device
-        self.batch = align([row.inputs for row in rows], [row.subject_last for row in rows], self.device)
-        self.owner = torch.tensor(owner, device=self.device)
-        self.is_essence = torch.arange(len(rows), device=self.device) >= len(rows) - essence
-        self.rows = list(rows)
-        self._freeze()
-
-    def _freeze(self) -> None:
-        """Run what is constant: all columns up to the layer, and the prefix through the layers above."""
-        batch, anchor = self.batch, self.batch.anchor
-        with torch.no_grad():
-            below = self.adapter.run(batch, (0, batch.ids.shape[1]), (0, self.layer + 1))  # (R, P+S, d)
-            self.cache = PrefixCache()
-            if anchor:
-                self.top.run(batch, (0, anchor), below[:, :anchor], self.cache)
-            self.cache.frozen = True
-        self.suffix = below[:, anchor:]  # (R, S, d)
+        self.rows = [row for row, _, _ in members]
+        anchors = [row.subject_last for row in self.rows]
+        self.batch = align([row.inputs for row in self.rows], anchors, self.device)
+        self.owner = torch.tensor([owner for _, owner, _ in members], device=self.device)
+        self.essence = torch.tensor([essence for _, _, essence in members], device=self.device)
+        self.cache = PrefixCache()
+        self.suffix = self._freeze(adapter, layer)
         self._index()
         with torch.no_grad():
             hidden = self._forward(torch.zeros_like(self.suffix[:, 0]))
-            self.base_essence = self._essence_logp(hidden)
+            self.base_logp = self._end_logp(hidden)
+
+    def _freeze(self, adapter: Adapter, layer: int) -> Tensor:
+        """Run what is constant: all columns up to `layer`, and the prefix through the layers above. Returns the
+        hidden states (R, S, d) after `layer` from the subject's last token on."""
+        batch, anchor = self.batch, self.batch.anchor
+        with torch.no_grad():
+            below = adapter.run(batch, (0, batch.ids.shape[1]), (0, layer + 1))  # (R, P+S, d)
+            if anchor:
+                self.top.run(batch, (0, anchor), below[:, :anchor], self.cache)
+        self.cache.frozen = True
+        return below[:, anchor:]
 
     def _index(self) -> None:
         """Where the logits are needed: (row, column) of each object token, and of each essence prompt's end."""
-        spots, targets, owners, weights = [], [], [], []
-        ends = []
-        for i, row in enumerate(self.rows):
-            if bool(self.is_essence[i]):
+        spots, targets, owners, weights, ends, end_owners = [], [], [], [], [], []
+        for i, (row, owner, essence) in enumerate(
+            zip(self.rows, self.owner.tolist(), self.essence.tolist(), strict=True)
+        ):
+            if essence:
                 ends.append((i, len(row.inputs) - 1 - row.subject_last))
+                end_owners.append(owner)
                 continue
             for j, token in enumerate(row.targets):
                 spots.append((i, row.first_scored + j - row.subject_last))
                 targets.append(token)
-                owners.append(int(self.owner[i]))
+                owners.append(owner)
                 weights.append(1.0 / row.target_len)
-        self.spots = torch.tensor(spots, device=self.device).T
-        self.targets = torch.tensor(targets, device=self.device)
-        self.spot_owner = torch.tensor(owners, device=self.device)
-        self.spot_weight = torch.tensor(weights, device=self.device)
-        self.ends = torch.tensor(ends, device=self.device).T
+        whole = partial(torch.tensor, device=self.device, dtype=torch.long)
+        self.spots, self.ends = whole(spots).reshape(-1, 2).T, whole(ends).reshape(-1, 2).T
+        self.targets, self.spot_owner, self.end_owner = whole(targets), whole(owners), whole(end_owners)
+        self.spot_weight = torch.tensor(weights, device=self.device, dtype=torch.float32)
 
     def _forward(self, delta_rows: Tensor) -> Tensor:
         """Hidden states (R, S, d) after the final norm, with δ added at the subject's last token."""
         first = self.suffix[:, :1].float() + delta_rows[:, None]
         hidden = torch.cat([first.to(self.suffix.dtype), self.suffix[:, 1:]], dim=1)
-        columns = (self.batch.anchor, self.batch.ids.shape[1])
-        return self.top.run(self.batch, columns, hidden, self.cache)
+        return self.top.run(self.batch, (self.batch.anchor, self.batch.ids.shape[1]), hidden, self.cache)
 
-    def _logits(self, hidden: Tensor, spots: Tensor) -> Tensor:
-        return self.top.logits(hidden[spots[0], spots[1]])
+    def _end_logp(self, hidden: Tensor) -> Tensor:
+        """Log-probabilities after each essence prompt, (E, V)."""
+        return self.top.logits(hidden[self.ends[0], self.ends[1]]).log_softmax(-1)
 
-    def _essence_logp(self, hidden: Tensor) -> Tensor:
-        return self._logits(hidden, self.ends).log_softmax(-1)
-
-    def losses(self, delta: Tensor, requests: int) -> tuple[Tensor, Tensor]:
-        """NLL and KL per request, each (requests,), for δ of (requests, d)."""
+    def add_losses(self, delta: Tensor, nll: Tensor, kl: Tensor) -> tuple[Tensor, Tensor]:
+        """`nll` and `kl` (requests,) with this group's share added: NLL summed over contexts, mean over tokens."""
         hidden = self._forward(delta[self.owner])
-        logits = self._logits(hidden, self.spots)
-        nll = F.cross_entropy(logits, self.targets, reduction="none") * self.spot_weight
-        contexts = torch.zeros(requests, device=self.device).index_add(
-            0, self.owner[~self.is_essence], torch.ones(int((~self.is_essence).sum()), device=self.device)
-        )
-        mean_nll = torch.zeros(requests, device=self.device).index_add(0, self.spot_owner, nll) / contexts
-        logp = self._essence_logp(hidden)
-        kl = (logp.exp() * (logp - self.base_essence)).sum(-1)  # KL(edited ‖ base)
-        return mean_nll, kl
+        if len(self.targets):
+            logits = self.top.logits(hidden[self.spots[0], self.spots[1]])
+            per_token = F.cross_entropy(logits, self.targets, reduction="none") * self.spot_weight
+            nll = nll.index_add(0, self.spot_owner, per_token)
+        if len(self.end_owner):
+            logp = self._end_logp(hidden)
+            kl = kl.index_add(
+                0, self.end_owner, (logp.exp() * (logp - self.base_logp)).sum(-1)
+            )  # KL(edited ‖ base)
+        return nll, kl
 
-    def keep(self, requests: Tensor) -> None:
-        """Drop the rows of all other requests; the kept ones are numbered anew."""
-        rows = torch.isin(self.owner, requests).nonzero()[:, 0]
-        renumber = {int(old): new for new, old in enumerate(requests.tolist())}
-        self.owner = torch.tensor([renumber[int(o)] for o in self.owner[rows]], device=self.device)
-        self.is_essence = self.is_essence[rows]
-        self.rows = [self.rows[i] for i in rows.tolist()]
-        self.base_essence = self.base_essence[requests]
-        self.cache.take(rows)
+    def keep(self, renumber: dict[int, int]) -> bool:
+        """Drop the rows of requests that are not in `renumber` (old number → new); False when none is left."""
+        rows = [i for i, owner in enumerate(self.owner.tolist()) if owner in renumber]
+        if not rows or len(rows) == len(self.rows):
+            self.owner = torch.tensor([renumber.get(o, 0) for o in self.owner.tolist()], device=self.device)
+            self._index()
+            return bool(rows)
+        index = torch.tensor(rows, device=self.device)
+        ends = [i for i, row in enumerate(self.essence.nonzero()[:, 0].tolist()) if row in set(rows)]
+        self.base_logp = self.base_logp[ends]
+        self.owner = torch.tensor([renumber[o] for o in self.owner[index].tolist()], device=self.device)
+        self.essence = self.essence[index]
+        self.rows = [self.rows[i] for i in rows]
+        self.cache.take(index)
         batch = self.batch
-        # Columns that only the dropped rows used go too.
-        last = int(batch.real[rows].any(0).nonzero().max()) + 1
-        self.suffix = self.suffix[rows, : last - batch.anchor]
+        last = int(batch.real[index].any(0).nonzero().max()) + 1  # columns that only dropped rows used go too
+        self.suffix = self.suffix[index, : last - batch.anchor]
         self.batch = Batch(
-            batch.ids[rows, :last], batch.positions[rows, :last], batch.real[rows, :last], batch.anchor
+            batch.ids[index, :last], batch.positions[index, :last], batch.real[index, :last], batch.anchor
         )
         self._index()
+        return True
+
+
+class _Problem:
+    """One batch of requests as groups of rows; every step runs each group once."""
+
+    def __init__(
+        self, adapter: Adapter, top: Top, contexts: Sequence[Sequence[Row]], essences: Sequence[Row], layer: int
+    ) -> None:
+        rows = [(row, i, False) for i, own in enumerate(contexts) for row in own]
+        rows += [(row, i, True) for i, row in enumerate(essences)]
+        buckets: dict[int, list[tuple[Row, int, bool]]] = {}
+        for row, owner, essence in rows:
+            buckets.setdefault((len(row.inputs) - row.subject_last) // _BUCKET, []).append((row, owner, essence))
+        self.groups = [_Group(adapter, top, layer, buckets[size]) for size in sorted(buckets)]
+        self.contexts = torch.tensor([float(len(own)) for own in contexts], device=top.device)
+
+    def losses(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """NLL (mean over contexts) and KL per request, each (B,), for δ of (B, d)."""
+        nll = torch.zeros(len(delta), device=delta.device)
+        kl = torch.zeros_like(nll)
+        for group in self.groups:
+            nll, kl = group.add_losses(delta, nll, kl)
+        return nll / self.contexts, kl
+
+    def keep(self, requests: Tensor) -> None:
+        """Drop all other requests; the kept ones are numbered anew."""
+        renumber = {old: new for new, old in enumerate(requests.tolist())}
+        self.groups = [group for group in self.groups if group.keep(renumber)]
+        self.contexts = self.contexts[requests]
 
 
 class TargetSolver:
@@ -166,11 +202,10 @@ class TargetSolver:
         started = time.perf_counter()
         problem, hidden = self._problem(requests)
         delta, loss, steps = self._optimise(problem, hidden)
-        if not bool(delta.isfinite().all()):
-            bad = int((~delta.isfinite().all(-1)).nonzero()[0])
-            raise EditError(
-                f"z of {requests[bad].rewrite.text!r} is not finite; the learning rate may be too high"
-            )
+        finite = (hidden + delta).isfinite().all(-1)
+        if not bool(finite.all()):
+            bad = int((~finite).nonzero()[0])
+            raise EditError(f"z of {requests[bad].rewrite.text!r} is not finite; the learning rate may be too high")
         share = (time.perf_counter() - started) / len(requests)
         return [
             Target(
@@ -186,18 +221,17 @@ class TargetSolver:
         ]
 
     def _problem(self, requests: Sequence[EditRequest]) -> tuple[_Problem, Tensor]:
-        rows: list[Row] = []
-        owner: list[int] = []
-        firsts: list[int] = []
-        for i, request in enumerate(requests):
-            contexts = self.contexts.rows(self.encoder, request)
-            firsts.append(len(rows))
-            rows += contexts
-            owner += [i] * len(contexts)
-        rows += [self.contexts.essence(self.encoder, request) for request in requests]
-        owner += list(range(len(requests)))
-        problem = _Problem(self.adapter, self.top, rows, owner, len(requests), self.layer)
-        return problem, problem.suffix[firsts, 0].float()  # h of the bare prompt, (B, d)
+        contexts = [self.contexts.rows(self.encoder, request) for request in requests]
+        essences = [self.contexts.essence(self.encoder, request) for request in requests]
+        problem = _Problem(self.adapter, self.top, contexts, essences, self.layer)
+        return problem, self._hidden([own[0] for own in contexts])
+
+    @torch.no_grad()
+    def _hidden(self, rows: Sequence[Row]) -> Tensor:
+        """h of the bare prompts: the hidden states after the layer at the subject's last token, (B, d)."""
+        ids = [row.ids[: row.subject_last + 1] for row in rows]
+        batch = align(ids, [row.subject_last for row in rows], self.top.device)
+        return self.adapter.run(batch, (0, batch.ids.shape[1]), (0, self.layer + 1))[:, -1].float()
 
     def _optimise(self, problem: _Problem, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Adam on δ from zero, requests leaving the batch as they converge. Returns δ (B, d), NLL, steps."""
@@ -212,7 +246,7 @@ class TargetSolver:
         m, v = torch.zeros_like(hidden), torch.zeros_like(hidden)
         for step in range(1, settings.steps + 1):
             delta.requires_grad_(True)
-            nll, kl = problem.losses(delta, len(active))
+            nll, kl = problem.losses(delta)
             size = delta.norm(dim=-1) / norms[active] ** 2
             total = nll + settings.kl_weight * kl + settings.decay * size
             done = (nll.detach() < settings.stop_loss) | (step == settings.steps)

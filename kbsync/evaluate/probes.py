@@ -16,7 +16,7 @@ from kbsync.lm.rows import Encoder, Row
 from kbsync.lm.score import Score, say, score_rows
 from kbsync.settings import EvaluateSettings
 
-_STOPS = ".,;:!?\n(\""
+_STOPS = '.,;:!?\n("'
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def unaskable(encoder: Encoder, request: EditRequest) -> str | None:
     if any(encoder.holds_special(text) for text in texts):
         return "label holds a special token of the model"
     try:
-        row = encoder.plain(request.rewrite, request.target_new)
+        rows = [row_of(encoder, probe, probe.wins) for probe in probes_of(request, None)]
     except ModelError as error:
         return str(error)
-    return None if row.target_len else "the object has no tokens"
+    return None if all(row.target_len for row in rows) else "the object has no tokens"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from kbsync.errors import ModelError
 
@@ -33,7 +33,7 @@ def convert(gguf: Path, cache: Path) -> Path:
     temporary = Path(tempfile.mkdtemp(prefix=".convert-", dir=folder.parent))
     try:
         _write(gguf, temporary)
-        os.replace(temporary, folder)
+        temporary.replace(folder)
     except OSError as error:
         if (folder / "config.json").exists():  # another process was faster
             return folder
@@ -52,7 +52,7 @@ def _write(gguf: Path, folder: Path) -> None:
             raise ModelError(f"{gguf} is not a GGUF file")
     try:
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(
+        model: Any = AutoModelForCausalLM.from_pretrained(
             gguf.parent,
             gguf_file=gguf.name,
             dtype=torch.float32,

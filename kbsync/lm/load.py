@@ -61,8 +61,11 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ModelError(f"model.device: {name!r} is not a device; use auto, cpu or cuda:0") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError(f"model.device is {name}, but torch sees no CUDA device; use auto or cpu")
+    if device.type not in ("cpu", "cuda"):
+        raise ModelError(f"model.device: {name!r} is not supported; use auto, cpu or cuda:0")
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise ModelError(f"model.device is {name}, but torch sees {count or 'no'} CUDA devices; use auto or cpu")
     return device
 
 
@@ -130,12 +133,13 @@ def load_base(settings: ModelSettings) -> BaseModel:
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, attn_implementation="sdpa"
-        )
+        model, found = _read(folder, dtype)
     except Exception as error:  # transformers raises OSError, ValueError, KeyError, SafetensorError, …
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{folder} can't be loaded as a causal language model: {cause}") from None
+    if found["missing_keys"]:  # transformers would go on with random numbers in their place
+        name, more = min(found["missing_keys"]), len(found["missing_keys"]) - 1
+        raise ModelError(f"{folder} lacks the weight {name}" + (f" and {more} more" if more else ""))
     if not tokenizer.is_fast:
         raise ModelError(f"{folder}: its tokenizer gives no offsets (no tokenizer.json), which editing needs")
     model.to(device).eval().requires_grad_(False)
@@ -148,6 +152,19 @@ def load_base(settings: ModelSettings) -> BaseModel:
         weights_hash=_hash_files(sorted(folder.glob("*.safetensors"))),
         tokenizer_hash=_hash_files([f for f in _tokenizer_files(folder) if f.exists()]),
     )
+
+
+def _read(folder: Path, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
+    """The model, and what transformers says about the keys that it found."""
+    read: Any = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=False,
+        output_loading_info=True,
+    )
+    model, found = read
+    return model, found
 
 
 def _tokenizer_files(folder: Path) -> list[Path]:

@@ -52,7 +52,8 @@ class Encoder:
         if bos == "always" and self.bos_id is None:
             raise ModelError("model.bos is `always`, but the tokenizer has no BOS token; use auto or never")
         self.has_chat = bool(getattr(tokenizer, "chat_template", None))
-        self._special = [token for token in tokenizer.all_special_tokens if token]
+        added = tokenizer.added_tokens_decoder.values()  # turn markers may be special without having a role
+        self._special = {*tokenizer.all_special_tokens, *(t.content for t in added if t.special)} - {""}
 
     def holds_special(self, text: str) -> bool:
         """Whether `text` spells one of the tokenizer's special tokens: a label must not steer the template."""
@@ -95,9 +96,7 @@ class Encoder:
         last = inside[-1] + len(head)
         targets = len(offsets) - after[0] if after else 0
         if last >= len(ids) - targets:
-            raise ModelError(
-                f"the subject {text[span[0] : span[1]]!r} runs into the object: no room between them"
-            )
+            raise ModelError(f"the subject {text[span[0] : span[1]]!r} runs into the object: no room between them")
         return Row(tuple(ids), last, targets)
 
 

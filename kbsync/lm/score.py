@@ -69,7 +69,7 @@ def perplexity(model: Any, ids: Sequence[int], bos: int | None, chunk: int = 256
     """exp of the mean NLL per token of a text, read in chunks of `chunk` tokens, each after BOS (if any)."""
     device = model.get_output_embeddings().weight.device
     total, count = 0.0, 0
-    for at in range(0, len(ids) - 1, chunk):
+    for at in range(0, len(ids), chunk):
         piece = ([bos] if bos is not None else []) + list(ids[at : at + chunk])
         if len(piece) < 2:
             continue
@@ -102,6 +102,8 @@ def say(
             attention_mask=batch.real.long(),
             max_new_tokens=tokens,
             do_sample=False,
+            repetition_penalty=1.0,  # a model's own generation config may ask for more than greedy decoding
+            no_repeat_ngram_size=0,
             pad_token_id=tokenizer.eos_token_id or 0,
         )
         texts = tokenizer.batch_decode(out[:, batch.ids.shape[1] :], skip_special_tokens=True)

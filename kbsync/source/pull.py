@@ -19,14 +19,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from kbsync.errors import BadAnswer
-from kbsync.facts import Cursor, Item, Pulled, Statement
+from kbsync.facts import Cursor, Item, Pulled, Statement, ValueKind
 from kbsync.settings import SourceSettings
 from kbsync.source import parse, queries
-from kbsync.source.client import SparqlClient
+from kbsync.source.client import Row, SparqlClient
 from kbsync.source.diff import diff
 
 CHUNK = 1000  # ids of one VALUES clause
 LOSS_FLOOR, LOSS_SHARE = 20, 0.5  # more subjects than both of these gone at once is an endpoint's fault
+LOSS_OF_ALL = 5  # and so is the loss of all, when there were at least as many
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +51,21 @@ class Page:
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
-def window_end(client: SparqlClient, relation: str) -> datetime | None:
-    """The time up to which the endpoint can be read: its lag triple.
+def window_end(client: SparqlClient, relation: str, cursor: Cursor | None = None) -> datetime | None:
+    """The time up to which the endpoint can be read: its lag triple, the earliest if there are several.
 
-    Without one, a second past the newest edit of an item of `relation`; None when there is no such item.
+    Without one, a second past the newest edit of an item of `relation`, but not before `cursor`, since the
+    newest item may be the one that was deleted; None when there is neither.
     """
-    for query in (queries.lag(), queries.newest(relation)):
-        times = [t for row in client.select(query) if (t := parse.moment(row.get("modified"))) is not None]
-        if times:
-            return min(times) if query == queries.lag() else max(times) + timedelta(seconds=1)
-    return None
+    lags = _times(client.select(queries.lag()))
+    if lags:
+        return min(lags)
+    newest = [at + timedelta(seconds=1) for at in _times(client.select(queries.newest(relation)))]
+    return max(newest + ([cursor.modified] if cursor is not None else []), default=None)
+
+
+def _times(rows: Sequence[Row]) -> list[datetime]:
+    return [at for row in rows if (at := parse.moment(row.get("modified"))) is not None]
 
 
 def first_pull(
@@ -190,7 +196,7 @@ class _Reader:
     def page(self, parsed: parse.Parsed, asked: Sequence[str], cursor: Cursor | None) -> Page:
         """Add labels, revisions and fates to parsed statements; `asked` are subjects that may have none."""
         subjects = sorted({*parsed.versions, *asked})
-        objects = {s.value.text for s in parsed.statements if s.value.kind == "item"} - {*subjects}
+        objects = {s.value.text for s in parsed.statements if s.value.kind is ValueKind.ITEM} - {*subjects}
         wanted = sorted(one for one in objects if one not in self.given and one not in self.known_labels)
         named = fetch_labels(self.client, [*subjects, *wanted], self.settings.language)
         self.given.update(wanted)
@@ -282,7 +288,7 @@ def _moved(
                 seen[item] = parse.integer(row.get("version"))
         lost.update(one for one in chunk if one not in seen)
         stale.update(one for one, version in seen.items() if version != known.get(one))
-    if len(lost) > max(LOSS_FLOOR, LOSS_SHARE * len(known)):
+    if len(lost) > max(LOSS_FLOOR, LOSS_SHARE * len(known)) or len(lost) == len(known) >= LOSS_OF_ALL:
         raise BadAnswer(
             f"{client.settings.endpoint} has lost {len(lost)} of {len(known)} known subjects of {relation}; "
             f"nothing was retired: check that it has loaded all its data"

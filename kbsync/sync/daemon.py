@@ -101,7 +101,7 @@ class Daemon:
             others = [d for d in daemons.up(tx, now(), PATIENCE) if self._alive(d)]
             if others:
                 raise StoreError(
-                    f"a daemon is running on this store already (pid {others[0].pid} on {others[0].host}); stop it first"
+                    f"a daemon runs on this store already (pid {others[0].pid} on {others[0].host}); stop it first"
                 )
             self._daemon_id = daemons.start(tx, socket.gethostname(), os.getpid(), now())
         log.info("daemon started", daemon=self._daemon_id, pid=os.getpid())

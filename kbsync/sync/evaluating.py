@@ -87,8 +87,9 @@ def _ask_base(
     contrasts = {r.content_hash: probes.contrast_of(r, said[r.content_hash]) for r in ask}
     asked = _ask(bench, ask, contrasts, Phase.BEFORE, said, task)
     bench.base_perplexity()
-    everything = [o for old in reuse.values() for o in old] + asked
-    return everything + drift.ask_retired(base.model, base.encoder, [s.request for s in retired])
+    gone = [stored.request for stored in retired]
+    levels = _with_said(bench, gone, drift.ask_retired(base.model, base.encoder, gone))
+    return [o for old in reuse.values() for o in old] + asked + levels
 
 
 def _ask_candidate(
@@ -105,7 +106,12 @@ def _ask_candidate(
     task.describe("candidate")
     asked = _ask(bench, requests, contrasts, Phase.AFTER, _said(bench, requests), task)
     gone = [stored.request for stored in retired]
-    return asked + drift.ask_retired(bench.base.model, bench.base.encoder, gone, levels)
+    return asked + _with_said(bench, gone, drift.ask_retired(bench.base.model, bench.base.encoder, gone, levels))
+
+
+def _with_said(bench: Workbench, requests: Sequence[EditRequest], asked: Sequence[Outcome]) -> list[Outcome]:
+    said = _said(bench, requests)
+    return [replace(o, said=said[o.content_hash]) for o in asked]
 
 
 def _said(bench: Workbench, requests: Sequence[EditRequest]) -> dict[str, str]:

@@ -48,17 +48,19 @@ def _pull_relation(
         cursor = known.cursor(tx, relation)
         first = known.first_pull_complete(tx, relation) is None
         versions = {} if first else known.versions(tx, relation)
-    until = source.window_end(client, relation)
+    until = source.window_end(client, relation, cursor)
     if first or cursor is None:
         pages = source.first_pull(client, relation, bench.settings.source, known_labels=seen_labels)
     else:
-        pages = source.tail(client, relation, cursor, until, versions, bench.settings.source)
+        pages = source.tail(
+            client, relation, cursor, until, versions, bench.settings.source, known_labels=seen_labels
+        )
     at = until or now()  # an endpoint without a time of its own holds nothing of this relation
     counts: Counter[str] = Counter()
     for page in pages:
         with bench.store.begin() as tx:
             pulled = source.assemble(page, known.statements_of(tx, relation, page.subjects), now=at)
-            mirror.apply(tx, run_id, now(), pulled, baseline=first)
+            mirror.apply(tx, run_id, now(), pulled, baseline=first or page.baseline)
             counts.update(pulled.counts)
             counts["changes"] += len(pulled.changes)
         seen_labels.update(item.id for item in (*pulled.items, *pulled.labels))

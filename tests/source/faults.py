@@ -37,6 +37,7 @@ class Faults:
     queries: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     methods: list[str] = field(default_factory=list)
+    fields: list[list[str]] = field(default_factory=list)
 
 
 def _handler(faults: Faults) -> type[BaseHTTPRequestHandler]:
@@ -45,6 +46,7 @@ def _handler(faults: Faults) -> type[BaseHTTPRequestHandler]:
             length = int(self.headers.get("Content-Length", "0"))
             form = urllib.parse.parse_qs(self.rfile.read(length).decode())
             faults.queries.append(form.get("query", [""])[0])
+            faults.fields.append(sorted(form))
             self._answer()
 
         def do_GET(self) -> None:

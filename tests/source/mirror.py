@@ -30,7 +30,7 @@ class Mirror:
         self, client: SparqlClient, settings: SourceSettings, *, stop_after: int | None = None
     ) -> list[Change]:
         """One pull, committed page by page; `stop_after` pages it is as if the program had been killed."""
-        until = pull.window_end(client, self.relation)
+        until = pull.window_end(client, self.relation, self.cursor)
         if self.cursor is None:
             pages = pull.first_pull(client, self.relation, settings, known_labels=self.labels)
         else:

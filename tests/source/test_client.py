@@ -46,6 +46,7 @@ def test_requests_are_posted_and_say_who_asks(settings_for: Make) -> None:
         client.select(query)
         assert faults.methods == ["POST"]
         assert faults.queries == [query]
+        assert faults.fields == [["query"]]
         assert faults.headers[0]["user-agent"].startswith("kbsync/")
         assert "(who@example.org) SPARQLWrapper/" in faults.headers[0]["user-agent"]
         assert faults.headers[0]["accept"] == "application/sparql-results+json"

@@ -185,12 +185,16 @@ def test_a_second_statement_of_one_value_is_no_change() -> None:
 def test_values_are_paired_in_place_first_and_then_in_time() -> None:
     """A statement edited in place keeps its pair; the rest are paired oldest with oldest."""
     year = [datetime(2000 + n, 1, 1, tzinfo=UTC) for n in range(9)]
-    known = [statement("a", "Q10", start=year[5]), statement("b", "Q11", start=year[1]), statement("c", "Q12")]
+    known = [
+        statement("a", "Q10", start=year[5]),
+        statement("b", "Q11", start=year[1]),
+        statement("c", "Q12", start=year[0]),
+    ]
     seen = [
-        statement("c", "Q20"),
-        statement("x", "Q21", start=year[7]),
-        statement("y", "Q22", start=year[6]),
-        statement("z", "Q23", start=year[8]),
+        statement("c", "Q20", start=year[8]),
+        statement("x", "Q21", start=year[6]),
+        statement("y", "Q22", start=year[5]),
+        statement("z", "Q23", start=year[7]),
     ]
     pairs = [(c.old and c.old.text, c.new and c.new.text) for c in between(known, seen).changes]
     assert pairs == [("Q12", "Q20"), ("Q11", "Q22"), ("Q10", "Q21"), (None, "Q23")]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import gzip
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from kbsync.settings import SourceSettings
 from kbsync.source import embedded
 from kbsync.source.client import SparqlClient
 from kbsync.source.embedded import EmbeddedWikidata
+from tests.source.faults import Answer, serve
 
 Make = Callable[..., SourceSettings]
 TRIPLE = '<http://www.wikidata.org/entity/Q1> <http://schema.org/version> "1" .\n'
@@ -146,11 +147,9 @@ def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
 
 
 def test_a_taken_port_is_not_the_end(monkeypatch: pytest.MonkeyPatch, settings_for: Make) -> None:
-    """When another process takes the free port first, the next one is tried."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        ports = [int(taken.getsockname()[1])]
+    """When another server takes the free port first, even one that answers, the next port is tried."""
+    with serve(Answer()) as stranger:
+        ports = [urllib.parse.urlsplit(stranger.url).port]
         real = embedded._free_port
         monkeypatch.setattr(embedded, "_free_port", lambda: ports.pop() if ports else real())
         with EmbeddedWikidata([]) as server:

@@ -364,15 +364,16 @@ def test_an_older_revision_is_not_taken(
     assert mirror.versions["Q11"] == 500
 
 
+@pytest.mark.parametrize("size", [5, 40])
 def test_an_endpoint_that_lost_its_data_retires_nothing(
-    wikidata: EmbeddedWikidata, client: SparqlClient, settings_for: Make
+    wikidata: EmbeddedWikidata, client: SparqlClient, settings_for: Make, size: int
 ) -> None:
     """Most tracked items gone at once is the endpoint's fault: one clear error, the cursor stays."""
     settings = settings_for(wikidata.endpoint)
     wikidata.update(
         PREFIXES
         + "INSERT DATA { "
-        + "".join(statement(f"Q{n}", "A", "P6", "wd:Q2") for n in range(100, 140))
+        + "".join(statement(f"Q{n}", "A", "P6", "wd:Q2") for n in range(100, 100 + size))
         + " }"
     )
     lag(wikidata, T0)
@@ -380,10 +381,10 @@ def test_an_endpoint_that_lost_its_data_retires_nothing(
     mirror.pull(client, settings)
     delete(wikidata, "?i p:P6 ?s . ?s ?p ?o")
     lag(wikidata, T0 + HOUR)
-    with pytest.raises(BadAnswer, match="40 of 40"):
+    with pytest.raises(BadAnswer, match=f"{size} of {size}"):
         mirror.pull(client, settings)
     assert mirror.cursor == Cursor(T0, "")
-    assert len(mirror.facts()) == 40
+    assert len(mirror.facts()) == size
 
 
 def test_without_a_lag_triple_the_newest_edit_bounds_the_window(
@@ -398,6 +399,20 @@ def test_without_a_lag_triple_the_newest_edit_bounds_the_window(
     insert(filled, f"wd:Q19 schema:version 1 ; schema:dateModified {stamp(T0 + HOUR)} .")
     assert brief(mirror.pull(client, settings)) == [("added", "Q19", None, "Q29")]
     assert mirror.cursor == Cursor(T0 + HOUR + timedelta(seconds=1), "")
+
+
+def test_without_a_lag_triple_the_newest_item_can_be_deleted(
+    filled: EmbeddedWikidata, client: SparqlClient, settings: SourceSettings
+) -> None:
+    """With the newest item the newest edit goes too; the window then ends at the cursor, and the item is found."""
+    delete(filled, "<http://www.wikidata.org> schema:dateModified ?d")
+    edited(filled, "Q15", 9, T0)
+    mirror = Mirror("P6")
+    mirror.pull(client, settings)
+    delete(filled, "wd:Q15 p:P6 ?s . ?s ?p ?o")
+    delete(filled, "wd:Q15 ?p ?o")
+    assert brief(mirror.pull(client, settings)) == [("retired", "Q15", "Q25", None)]
+    assert mirror.cursor == Cursor(T0 + timedelta(seconds=1), "")
 
 
 def test_the_earliest_of_several_lag_triples_counts(filled: EmbeddedWikidata, client: SparqlClient) -> None:

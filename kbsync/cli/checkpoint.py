@@ -1,0 +1,138 @@
+"""`kbsync checkpoint`: the synced models on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from kbsync.cli import show
+from kbsync.cli.state import State, json_option, pass_state
+from kbsync.errors import CheckpointError, ConfigError
+
+
+@click.group("checkpoint", short_help="List, verify, roll back, export.")
+def command() -> None:
+    """List, verify, roll back and export synced models.
+
+    \b
+    Example:
+      kbsync checkpoint list
+    """
+
+
+@command.command("list", short_help="List them, newest first.")
+@json_option
+@pass_state
+def list_(state: State) -> None:
+    """List the checkpoints, newest first.
+
+    Status: `candidate` (not judged yet), `rejected` by the gate, `published` (live now), `retired` (was live).
+
+    \b
+    Example:
+      kbsync checkpoint list
+    """
+    from kbsync.store import checkpoints
+
+    with state.store() as store, store.read() as tx:
+        found = checkpoints.checkpoints(tx)
+    if state.as_json:
+        show.as_json(found)
+        return
+    if not found:
+        show.line("no checkpoints yet; the base model is live")
+        return
+    show.table(
+        ["name", "status", "facts", "run", "made (UTC)", "size", "folder"],
+        [[c.name, c.status, c.facts, c.run_id, c.created_at, show.size(c.bytes), c.path] for c in found],
+        numbers=["facts", "run", "size"],
+    )
+
+
+@command.command("verify", short_help="Check files and hashes.")
+@click.argument("name", required=False)
+@click.option("--rebuild", is_flag=True, help="Build it again from store and base model, and compare bit for bit.")
+@json_option
+@pass_state
+def verify(state: State, name: str | None, rebuild: bool) -> None:
+    """Check that a checkpoint is what its manifest says: every file, every hash.
+
+    NAME is the live one unless given. Ends with code 8 when it is not.
+
+    \b
+    Example:
+      kbsync checkpoint verify --rebuild
+    """
+    from kbsync.sync.inspect import find_checkpoint, verify_checkpoint
+
+    with state.store():  # verifying must not lay out an empty store
+        pass
+    with state.bench() as bench:
+        checked = find_checkpoint(bench, name).name
+        problems = verify_checkpoint(bench, checked, rebuild=rebuild)
+    if problems:
+        raise CheckpointError("; ".join(problems))
+    if state.as_json:
+        show.as_json({"checkpoint": checked, "rebuilt": rebuild, "problems": []})
+    else:
+        rest = ", and rebuilding it gives the same weights bit for bit" if rebuild else ""
+        show.line(f"{checked} is what its manifest says{rest}")
+
+
+@command.command("rollback", short_help="Make an earlier model live again.")
+@click.option("--to", metavar="NAME", help="A checkpoint that was published before.")
+@click.option("--base", is_flag=True, help="Go back to the base model.")
+@json_option
+@pass_state
+def rollback(state: State, to: str | None, base: bool) -> None:
+    """Make an earlier model live again, in one atomic step.
+
+    Without options it is the model that was live before. It stays live until the next sync publishes: to keep
+    out what went wrong, change the settings or stop the daemon first.
+
+    \b
+    Examples:
+      kbsync checkpoint rollback
+      kbsync checkpoint rollback --to sync-000012
+    """
+    if to is not None and base:
+        raise ConfigError("give --to or --base, not both")
+    from kbsync.sync.publishing import roll_back
+
+    with state.store():
+        pass
+    with state.bench() as bench:
+        publication = roll_back(bench, to, base)
+    live = publication.checkpoint.name if publication.checkpoint else None
+    if state.as_json:
+        show.as_json({"live": live, "at": publication.at})
+    else:
+        show.line(f"{live or 'the base model'} is live now")
+
+
+@command.command("export", short_help="Write the whole model for transformers.")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--name", metavar="NAME", help="Which checkpoint; the live one unless given.")
+@json_option
+@pass_state
+def export(state: State, out: Path, name: str | None) -> None:
+    """Write the whole synced model to the folder OUT, as plain transformers loads it.
+
+    A checkpoint holds only the edited matrices; an export holds everything.
+
+    \b
+    Example:
+      kbsync checkpoint export exported/
+    """
+    from kbsync.sync.inspect import export_checkpoint
+
+    state.stays = f"{out} was not written"
+    with state.store():
+        pass
+    with state.bench() as bench:
+        written = export_checkpoint(bench, name, out)
+    if state.as_json:
+        show.as_json({"folder": written})
+    else:
+        show.line(f"exported to {written}")

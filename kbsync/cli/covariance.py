@@ -1,0 +1,41 @@
+"""`kbsync covariance`: the second moment of keys, ahead of the first sync."""
+
+from __future__ import annotations
+
+import click
+
+from kbsync.cli import show
+from kbsync.cli.state import State, json_option, pass_state
+
+
+@click.command("covariance", short_help="Compute C ahead of the first sync.")
+@json_option
+@pass_state
+def command(state: State) -> None:
+    """Compute C, the second moment of the base model's keys over ordinary text.
+
+    The first sync does it by itself; this is for doing it ahead, as when a larger model takes long. C is kept in
+    model.cache, computed once per base model, layers and text. An interrupted computation goes on from its last
+    saved part.
+
+    \b
+    Example:
+      kbsync -c kbsync.toml covariance
+    """
+    state.stays = "the saved parts stay; run it again to go on"
+    with state.bench() as bench:
+        covariance = bench.editor.covariance
+        cache = bench.settings.model.cache
+    layers = sorted(covariance.matrices)
+    if state.as_json:
+        show.as_json({"hash": covariance.hash, "tokens": covariance.tokens, "layers": layers, "cache": cache})
+        return
+    show.table(
+        ["", ""],
+        [
+            ["layers", ", ".join(map(str, layers))],
+            ["tokens", covariance.tokens],
+            ["hash", covariance.hash],
+            ["kept in", cache],
+        ],
+    )

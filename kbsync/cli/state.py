@@ -1,0 +1,91 @@
+"""What the commands share: which settings, how much to log, and whether to print for a program."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from kbsync.settings import Settings
+    from kbsync.store.engine import Store
+    from kbsync.sync.progress import Progress
+    from kbsync.sync.workbench import Workbench
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+@dataclass
+class State:
+    """One call of `kbsync`. `stays` ends the line that an interrupt prints."""
+
+    config: Path | None = None
+    verbose: int = 0
+    as_json: bool = False
+    stays: str = "nothing was changed"
+
+    def settings(self) -> Settings:
+        """Read the settings, and begin to log. Raises ConfigError."""
+        from kbsync.settings import load_settings
+
+        self.log()
+        return load_settings(self.config)
+
+    def log(self, level: int = 0) -> None:
+        """Log to stderr: warnings, or more with -v. `level` counts as so many -v."""
+        from kbsync.cli.log import set_up
+
+        set_up(max(self.verbose, level))
+
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        """The store, for commands that only look: one that isn't there is an error. Raises StoreError."""
+        from kbsync.store.engine import open_store
+
+        with open_store(self.settings().store.url, create=False) as store:
+            yield store
+
+    @contextmanager
+    def bench(self) -> Iterator[Workbench]:
+        """Everything that needs the model. Raises the KbsyncError of whatever can't be opened."""
+        from kbsync.sync.workbench import Workbench
+
+        quieten()
+        with Workbench(self.settings(), self.progress()) as bench:
+            yield bench
+
+    def progress(self) -> Progress:
+        """Bars on a terminal; lines elsewhere, where a program that reads JSON gets none."""
+        from kbsync.cli.progress import Bars, Lines
+        from kbsync.sync.progress import Silent
+
+        if sys.stderr.isatty():
+            return Bars()
+        return Silent() if self.as_json else Lines()
+
+
+def quieten() -> None:
+    """Keep the libraries' own progress bars off stderr, unless the user has asked for them."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+pass_state = click.make_pass_decorator(State)
+
+
+def json_option(command: Command) -> Command:
+    """`--json`: one JSON document on stdout, and errors in the same place."""
+
+    def note(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        ctx.ensure_object(State).as_json = value
+
+    option = click.option(
+        "--json", is_flag=True, is_eager=True, expose_value=False, callback=note, help="Print JSON, errors too."
+    )
+    return option(command)

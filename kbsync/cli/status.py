@@ -1,0 +1,142 @@
+"""`kbsync status`: what is live, what runs, what comes next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kbsync.cli import show
+from kbsync.cli.state import State, json_option, pass_state
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+_RUNS = """
+SELECT run, trigger, status, stage, reason, started_at, seconds, added, replaced, retired, efficacy_success,
+       efficacy_accuracy, neighborhood_before, neighborhood_after, perplexity_ratio, gate, checkpoint, facts
+FROM run_summary ORDER BY run DESC LIMIT :runs
+"""
+
+
+@click.command("status", short_help="What is live, what runs, what comes next.")
+@click.option("--runs", default=5, show_default=True, type=click.IntRange(0), help="How many runs to show.")
+@json_option
+@pass_state
+def command(state: State, runs: int) -> None:
+    """Show the live model, the daemon, the last runs, and what the store holds.
+
+    \b
+    Example:
+      kbsync status --runs 20
+    """
+    with state.store() as store, store.read() as tx:
+        found = {"store": store.place.removeprefix("the store "), **_look(tx, runs)}
+    if state.as_json:
+        show.as_json(found)
+    else:
+        _print(found)
+
+
+def _look(tx: Session, limit: int) -> dict[str, Any]:
+    from kbsync.cli import ledger
+    from kbsync.store import checkpoints, holds, known, requests, runs, triggers
+
+    live = checkpoints.live(tx)
+    running = runs.running(tx)
+    return {
+        "live": _live(live.checkpoint.name, live.checkpoint.facts, live.at) if live and live.checkpoint else None,
+        "daemon": _daemon(tx),
+        "running": {"run": running.id, "stage": running.stage, "started_at": running.started_at}
+        if running
+        else None,
+        "triggers_waiting": len(triggers.waiting(tx)),
+        "runs": ledger.rows(tx, _RUNS, runs=limit),
+        "facts": dict(known.counted(tx)),
+        "requests": dict(requests.status_counts(tx)),
+        "held": dict(holds.hold_counts(tx)),
+    }
+
+
+def _live(name: str, facts: int, since: object) -> dict[str, object]:
+    return {"checkpoint": name, "facts": facts, "since": since}
+
+
+def _daemon(tx: Session) -> dict[str, Any] | None:
+    from kbsync.store import daemons
+    from kbsync.sync.clock import now
+    from kbsync.sync.daemon import PATIENCE
+
+    last = daemons.latest(tx)
+    if last is None:
+        return None
+    return {
+        "up": last.is_up(now(), PATIENCE),
+        "host": last.host,
+        "pid": last.pid,
+        "started_at": last.started_at,
+        "beat_at": last.beat_at,
+        "next_run_at": last.next_run_at,
+        "stopped_at": last.stopped_at,
+    }
+
+
+def _print(found: Mapping[str, Any]) -> None:
+    live, daemon, running = found["live"], found["daemon"], found["running"]
+    table = [
+        ["store", found["store"]],
+        [
+            "live model",
+            f"{live['checkpoint']}, {live['facts']} facts, since {show.words(live['since'])}"
+            if live
+            else "the base model",
+        ],
+        ["daemon", _daemon_words(daemon)],
+        ["running", f"run {running['run']}, stage {running['stage'] or 'start'}" if running else "nothing"],
+        ["facts", f"{sum(found['facts'].values())} in {len(found['facts'])} relations"],
+        ["edit requests", _counts(found["requests"]) or "none"],
+        ["held", _counts(found["held"]) or "none"],
+    ]
+    if found["triggers_waiting"]:
+        table.append(["waiting", f"{found['triggers_waiting']} triggers"])
+    show.table(["", ""], table, title="kbsync, times in UTC")
+    if found["runs"]:
+        _print_runs(found["runs"])
+
+
+def _daemon_words(daemon: Mapping[str, Any] | None) -> str:
+    if daemon is None or (not daemon["up"] and daemon["stopped_at"] is not None):
+        return "not running; `kbsync run` starts one"
+    where = f"process {daemon['pid']} on {daemon['host']}"
+    if not daemon["up"]:
+        return f"gone without a word: {where}, last seen {show.words(daemon['beat_at'])}; `kbsync run` starts one"
+    following = f", next run {show.words(daemon['next_run_at'])}" if daemon["next_run_at"] else ""
+    return f"up, {where}{following}"
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counts.items())
+
+
+def _print_runs(runs: list[dict[str, Any]]) -> None:
+    show.table(
+        ["run", "by", "status", "started", "time", "changes", "said", "perplexity", "facts", "reason"],
+        [
+            [
+                run["run"],
+                run["trigger"],
+                run["status"],
+                run["started_at"],
+                show.duration(run["seconds"]) if run["seconds"] is not None else "",
+                f"+{run['added'] or 0} ~{run['replaced'] or 0} -{run['retired'] or 0}",
+                run["efficacy_accuracy"],
+                f"×{run['perplexity_ratio']:.3f}" if run["perplexity_ratio"] is not None else "",
+                run["facts"],
+                run["reason"],
+            ]
+            for run in runs
+        ],
+        title="Runs (changes: + added, ~ replaced, - retired; said: share of edits that greedy decoding says)",
+        numbers=["run", "time", "said", "perplexity", "facts"],
+    )

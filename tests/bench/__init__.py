@@ -1,0 +1,1 @@
+"""What kbsync measures of itself."""

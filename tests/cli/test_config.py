@@ -1,0 +1,115 @@
+"""`kbsync config` shows what is in force and where it comes from, and hides passwords."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from kbsync.cli.main import cli
+from kbsync.cli.origins import effective
+from kbsync.settings import Settings, load_settings
+from tests.cli.conftest import Call, data, error
+
+
+def test_where_each_value_comes_from(call: Call, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Default, file or environment; the environment wins, in either of its spellings."""
+    monkeypatch.setenv("KBSYNC_EDIT__STEPS", "7")
+    monkeypatch.setenv("kbsync_watch__max_live", "5")
+    monkeypatch.setenv("KBSYNC_EVALUATE", '{"neighbors": 2}')
+    shown = data(call("config", "show", "--json"))
+    assert shown["edit"]["steps"] == {"value": 7, "origin": "environment"}
+    assert shown["watch"]["max_live"] == {"value": 5, "origin": "environment"}
+    assert shown["watch"]["relations"] == {"value": ["P6"], "origin": str(config)}
+    assert shown["evaluate"]["neighbors"] == {"value": 2, "origin": "environment"}
+    assert shown["evaluate"]["batch_size"]["origin"] == "default"
+
+
+def test_every_setting_is_shown(call: Call) -> None:
+    """Nothing is left out, in JSON or in TOML."""
+    shown = data(call("config", "show", "--json"))
+    expected = {name: set(table) for name, table in Settings().model_dump().items()}
+    assert {name: set(table) for name, table in shown.items()} == expected
+    text = call("config", "show").stdout
+    assert all(key in text for table in expected.values() for key in table)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        '[gate]\nmin_efficacy_success = "off"\n',
+        '[schedule]\ncron = "15 3 * * *"\n',
+        '[edit]\nlayers = [3, 4]\ncovariance_weight = 1e-7\n[source]\ncontact = "a \\"b\\" \\\\ ü \\u007f"\n',
+    ],
+    ids=["plain", "a rule that is off", "cron", "odd values"],
+)
+def test_the_output_is_a_file_with_the_same_settings(call: Call, config: Path, more: str) -> None:
+    """What `config show` prints, saved and read again, gives equal settings."""
+    config.write_text(config.read_text() + more)
+    before = load_settings(config)
+    again = config.parent / "again.toml"
+    again.write_text(call("config", "show").stdout)
+    assert load_settings(again) == before
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql+psycopg://me:secret@host/db", "postgresql+psycopg://me:***@host/db"),
+        ("postgresql+psycopg://me:se/cr:et@host/db", "postgresql+psycopg://me:***@host/db"),
+        ("postgresql+psycopg://host/db?user=me&password=secret", "postgresql+psycopg://host/db?user=me&password=***"),
+        ("postgresql+psycopg://:secret@host/db?sslpassword=secret&a=b", "postgresql+psycopg://:***@host/db?sslpassword=***&a=b"),
+        ("postgresql+psycopg://me@host/db", "postgresql+psycopg://me@host/db"),
+        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
+    ],
+)  # fmt: skip
+def test_passwords_are_masked(url: str, shown: str) -> None:
+    """Wherever a URL may hold a password, it isn't shown; the rest is."""
+    settings = load_settings(overrides={"store": {"url": url}})
+    values = {(one.section, one.key): one.value for one in effective(settings, None)}
+    assert values["store", "url"] == shown
+    assert "secret" not in str(values)
+
+
+def test_an_endpoint_may_have_a_password_too(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same holds for the endpoint's URL, in every output."""
+    monkeypatch.setenv("KBSYNC_SOURCE__ENDPOINT", "https://me:secret@host/sparql")
+    for words in (["config", "show"], ["config", "show", "--json"]):
+        assert "secret" not in call(*words).output
+        assert "https://me:***@host/sparql" in call(*words).output
+
+
+def test_a_wrong_value_is_named(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value out of range ends with 2 and names its key."""
+    monkeypatch.setenv("KBSYNC_EDIT__STEPS", "0")
+    assert "edit.steps" in error(call("config", "show", "--json"))["message"]
+
+
+@pytest.mark.parametrize("name", ["wikidata", "embedded", "relations"])
+def test_examples_are_the_shipped_files(name: str) -> None:
+    """What is printed is the file, to the byte."""
+    result = CliRunner().invoke(cli, ["config", "example", name])
+    shipped = (Path(__file__).parents[2] / "config" / f"{name}.toml").read_text(encoding="utf-8")
+    assert result.stdout == shipped
+    assert tomllib.loads(result.stdout)
+
+
+def test_no_other_example() -> None:
+    """A name that isn't there ends with 2 and lists those that are."""
+    result = CliRunner().invoke(cli, ["config", "example", "other"])
+    assert result.exit_code == 2
+    assert "wikidata" in result.stderr
+
+
+def values_of(path: Path) -> dict[str, Any]:
+    return {f"{one.section}.{one.key}": one for one in effective(load_settings(path), path)}
+
+
+def test_order_is_the_classes(config: Path) -> None:
+    """Settings come in the order in which they are documented."""
+    expected = [f"{name}.{key}" for name, table in Settings().model_dump().items() for key in table]
+    assert list(values_of(config)) == expected

@@ -1,0 +1,228 @@
+"""`kbsync doctor` finds what is wrong, says what to do, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kbsync.cli import checks
+from kbsync.settings import share
+from kbsync.source.embedded import EmbeddedWikidata
+from kbsync.store import daemons, schema
+from kbsync.store.engine import open_store
+from tests.cli.conftest import Call
+
+Checks = dict[str, dict[str, Any]]
+
+
+def examine(call: Call, *words: str) -> Checks:
+    """The doctor's findings by name; the exit code is 1 exactly if one of them failed."""
+    result = call("doctor", "--json", *words)
+    report = json.loads(result.stdout)
+    failed = [one for one in report["checks"] if one["level"] == "fail"]
+    assert report["ok"] is (not failed)
+    assert result.exit_code == (1 if failed else 0)
+    return {one["name"]: one for one in report["checks"]}
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """The demo's slice of Wikidata, served."""
+    with EmbeddedWikidata([share("data/demo/wikidata.nt.gz")]) as wikidata:
+        yield wikidata.endpoint
+
+
+@pytest.fixture(autouse=True)
+def _model(config: Path) -> None:
+    """A model folder of a family that can be edited, since the embedded model may not be installed."""
+    folder = config.parent / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    change(config, "[model]", f'[model]\nbase = "{folder}"\ndevice = "cpu"')
+
+
+def change(config: Path, old: str, new: str) -> None:
+    text = config.read_text()
+    assert old in text
+    config.write_text(text.replace(old, new))
+
+
+def test_all_is_well_before_the_first_sync(call: Call, config: Path, endpoint: str) -> None:
+    """With an endpoint that answers nothing fails, though no daemon is up and the slice is old; no file is made."""
+    config.write_text(f'{config.read_text()}[source]\nendpoint = "{endpoint}"\n')
+    before = sorted(config.parent.rglob("*"))
+    found = examine(call)
+    assert {name for name, one in found.items() if one["level"] == "warn"} == {"endpoint", "daemon"}
+    assert "2021-12-30" in found["endpoint"]["text"]
+    assert "behind" in found["endpoint"]["text"]
+    assert found["daemon"]["then"] == "kbsync run"
+    assert found["model"]["text"].endswith("(llama)")
+    assert found["device"]["text"].startswith("cpu")
+    assert "the first sync makes it" in found["store"]["text"]
+    assert sorted(config.parent.rglob("*")) == before
+
+
+def test_lines_for_people(call: Call) -> None:
+    """A line each, the next step below it, and the count of failures on stderr."""
+    result = call("doctor", "--offline")
+    assert result.exit_code == 0
+    assert "ok    watch: 1 relations, each with prompts" in result.stdout
+    assert "warn  daemon: not running" in result.stdout
+    assert "      → kbsync run" in result.stdout
+    assert result.stdout.endswith("ready to sync\n")
+
+
+def test_a_wrong_config_is_the_whole_report(call: Call, config: Path) -> None:
+    """Where the settings can't be read nothing else can be checked."""
+    config.write_text("[wach]\n")
+    found = examine(call)
+    assert list(found) == ["config"]
+    assert "did you mean watch?" in found["config"]["text"]
+    assert "1 of 1 checks failed" in call("doctor").stderr
+
+
+@pytest.mark.parametrize(
+    ("relations", "level", "words"),
+    [
+        ("[]", "fail", "no relation is watched"),
+        ('["P6", "P99999"]', "warn", "P99999"),
+        ('["P6"]', "ok", "1 relations"),
+    ],
+)
+def test_watch(call: Call, config: Path, relations: str, level: str, words: str) -> None:
+    """Nothing to watch fails; a relation without prompts of its own is a warning."""
+    change(config, '["P6"]', relations)
+    found = examine(call, "--offline")
+    assert found["watch"]["level"] == level
+    assert words in found["watch"]["text"]
+
+
+def test_a_broken_catalogue(call: Call, config: Path) -> None:
+    """The catalogue's own error is the finding, and the other checks go on."""
+    (config.parent / "mine.toml").write_text("[P6]\nlabel = 1\n")
+    change(config, "[watch]", '[watch]\ncatalogue = "mine.toml"')
+    found = examine(call, "--offline")
+    assert found["watch"]["level"] == "fail"
+    assert "mine.toml" in found["watch"]["text"]
+    assert found["store"]["level"] == "ok"
+
+
+def test_an_older_store(told: Call, config: Path) -> None:
+    """A store that is behind fails, with the command that helps."""
+    import sqlite3
+
+    with sqlite3.connect(config.parent / "kbsync.db") as connection:
+        connection.execute(f"UPDATE {schema.VERSION_TABLE} SET version_num = 'ffff'")
+    found = examine(told, "--offline")
+    assert found["store"]["level"] == "fail"
+    assert "newer schema" in found["store"]["text"]
+
+
+def test_a_store_that_is_no_store(call: Call, config: Path) -> None:
+    """A file that is no database fails in one line; the checks that need the store don't fall over."""
+    (config.parent / "kbsync.db").write_text("not a database, but long enough to be looked at" * 50)
+    found = examine(call, "--offline")
+    assert found["store"]["level"] == "fail"
+    assert "not a SQLite database" in found["store"]["text"]
+    assert set(found) >= {"daemon", "checkpoint", "model"}
+
+
+def test_folders(call: Call, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in a folder's place, a full disk, and a folder without the right to write."""
+    (config.parent / "cache").write_text("in the way")
+    found = examine(call, "--offline")
+    assert found["model.cache"]["level"] == "fail"
+    assert "is a file" in found["model.cache"]["text"]
+    assert found["checkpoint.folder"]["level"] == "ok"
+    for free, level in ((1e9, "warn"), (1e8, "fail")):
+        monkeypatch.setattr(
+            checks.shutil, "disk_usage", lambda path, free=free: shutil._ntuple_diskusage(1, 1, free)
+        )
+        found = examine(call, "--offline")
+        assert found["checkpoint.folder"]["level"] == level
+        assert "free" in found["checkpoint.folder"]["text"]
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert "can't be written" in examine(call, "--offline")["store.url"]["text"]
+
+
+def test_an_endpoint_that_is_down(call: Call, config: Path) -> None:
+    """Nobody there fails at once, without the retries of a sync."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config.write_text(f'{config.read_text()}[source]\nendpoint = "http://127.0.0.1:{port}/sparql"\n')
+    assert examine(call)["endpoint"]["level"] == "fail"
+
+
+def test_an_endpoint_without_the_relation(call: Call, config: Path, endpoint: str) -> None:
+    """An endpoint that has no item with the watched property may be the wrong one."""
+    change(config, '["P6"]', '["P2094"]')
+    config.write_text(f'{config.read_text()}[source]\nendpoint = "{endpoint}"\n')
+    found = examine(call)["endpoint"]
+    assert found["level"] in ("warn", "ok")
+    assert endpoint in found["text"]
+
+
+@pytest.mark.parametrize(
+    ("base", "level", "words"),
+    [
+        ("./nowhere", "fail", "no file or folder"),
+        ("not an id!", "fail", "no Hugging Face id"),
+        ("nobody/no-such-model", "warn", "not on this machine yet"),
+        ("MODEL/config.json", "ok", "GGUF"),
+    ],
+)
+def test_models(call: Call, config: Path, base: str, level: str, words: str) -> None:
+    """What model.base names is told apart, and nothing is fetched."""
+    change(
+        config, f'base = "{config.parent}/model"', f'base = "{base.replace("MODEL", str(config.parent / "model"))}"'
+    )
+    found = examine(call, "--offline")["model"]
+    assert found["level"] == level
+    assert words in found["text"]
+
+
+@pytest.mark.parametrize("text", ['{"model_type": "t5"}', "{}", "[]", "no json"])
+def test_a_family_that_cannot_be_edited(call: Call, config: Path, text: str) -> None:
+    """A folder of another architecture, or no model at all, fails before anything is loaded."""
+    (config.parent / "model" / "config.json").write_text(text)
+    assert examine(call, "--offline")["model"]["level"] == "fail"
+
+
+def test_a_device_that_is_not_there(call: Call, config: Path) -> None:
+    """A device that torch can't see fails, and the model's own line stays."""
+    change(config, 'device = "cpu"', 'device = "cuda:99x"')
+    result = call("doctor", "--offline", "--json")
+    named = [(one["name"], one["level"]) for one in json.loads(result.stdout)["checks"]]
+    assert named.count(("model", "ok")) == 1
+    assert ("model", "fail") in named
+
+
+def test_the_public_service_wants_a_contact(call: Call, config: Path) -> None:
+    """Without source.contact there is a warning; where nobody can be asked, that comes on top."""
+    from kbsync.settings import load_settings
+
+    settings = load_settings(config, {"source": {"timeout_s": 0.001, "attempts": 1}})
+    first = next(checks.check_endpoint(settings))
+    assert (first.name, first.level) == ("contact", "warn")
+    assert "source.contact" in first.then
+
+
+def test_daemon_and_checkpoint(told: Call, config: Path) -> None:
+    """A daemon with a young heartbeat is up; a published checkpoint without its files fails."""
+    with open_store(f"sqlite:///{config.parent}/kbsync.db") as store, store.begin() as tx:
+        daemons.start(tx, "elsewhere", 4711, datetime.now(UTC))
+    found = examine(told, "--offline")
+    assert "process 4711 on elsewhere" in found["daemon"]["text"]
+    assert found["checkpoint"]["level"] == "fail"
+    assert found["checkpoint"]["then"] == "kbsync checkpoint rollback"
+    assert "model-1" in found["checkpoint"]["text"]

@@ -1,0 +1,84 @@
+"""`kbsync status` says what is live, what runs, and what comes next."""
+
+from __future__ import annotations
+
+import socket
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from kbsync.store import daemons, runs, triggers
+from kbsync.store.engine import Store, open_store
+from tests.cli.conftest import Call, data, error
+
+
+def opened(config: Path) -> Store:
+    return open_store(f"sqlite:///{config.parent}/kbsync.db")
+
+
+def test_json_has_everything(told: Call) -> None:
+    """The story's end: model-1 is live again, three runs, no daemon."""
+    found = data(told("status", "--json"))
+    assert found["live"] == {"checkpoint": "model-1", "facts": 1, "since": "2024-03-01T15:00:00Z"}
+    assert found["daemon"] is None
+    assert found["running"] is None
+    assert found["triggers_waiting"] == 0
+    assert [run["status"] for run in found["runs"]] == ["rejected", "published", "published"]
+    assert found["runs"][0]["started_at"] == "2024-03-01T14:00:00Z"
+    assert found["facts"] == {"P6": 3}
+    assert found["requests"] == {"edited": 2}
+    assert found["held"] == {"no label": 1}
+
+
+def test_words_for_people(told: Call) -> None:
+    """The same in words, with the commands to run next."""
+    shown = told("status").stdout
+    assert "model-1, 1 facts, since 2024-03-01 15:00:00" in shown
+    assert "not running; `kbsync run` starts one" in shown
+    assert "1 no label" in shown
+    assert "perplexity_ratio 1.300 is not ≤ 1.05" in shown
+
+
+def test_how_many_runs(told: Call) -> None:
+    """--runs limits the list, down to none."""
+    assert len(data(told("status", "--runs", "1", "--json"))["runs"]) == 1
+    assert "Runs (" not in told("status", "--runs", "0").stdout
+
+
+def test_a_daemon_that_is_up_and_a_run_under_way(told: Call, config: Path) -> None:
+    """A young heartbeat is a daemon that is up; the run that holds the lease is shown with its stage."""
+    now = datetime.now(UTC)
+    with opened(config) as store, store.begin() as tx:
+        daemon = daemons.start(tx, "elsewhere", 4711, now)
+        daemons.beat(tx, daemon, now, now + timedelta(hours=1))
+        run = runs.start_run(tx, "schedule", now, {})
+        runs.stage_started(tx, run, "solve", now)
+        triggers.request(tx, "me", now)
+    found = data(told("status", "--json"))
+    assert found["daemon"]["up"] is True
+    assert found["running"]["stage"] == "solve"
+    assert found["triggers_waiting"] == 1
+    shown = told("status").stdout
+    assert "up, process 4711 on elsewhere, next run" in shown
+    assert "run 4, stage solve" in shown
+    assert "1 triggers" in shown
+
+
+def test_a_daemon_that_died(told: Call, config: Path) -> None:
+    """One that has not been heard of for long is gone, and when it was last seen is told."""
+    with opened(config) as store, store.begin() as tx:
+        daemons.start(tx, socket.gethostname(), 4711, datetime(2024, 3, 1, tzinfo=UTC))
+    assert data(told("status", "--json"))["daemon"]["up"] is False
+    assert "gone without a word: process 4711" in told("status").stdout
+
+
+def test_before_the_first_publication(call: Call, config: Path) -> None:
+    """An empty store is laid out by hand: the base model is live, and there is nothing to list."""
+    opened(config).close()
+    assert data(call("status", "--json"))["live"] is None
+    assert "the base model" in call("status").stdout
+
+
+def test_no_store(call: Call, config: Path) -> None:
+    """Looking makes no store."""
+    assert error(call("status", "--json"))["exit_code"] == 4
+    assert not (config.parent / "kbsync.db").exists()
