@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
@@ -31,6 +33,7 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+_ATTENTION_OUT = ("o_proj.weight", "attn.c_proj.weight", "attention.dense.weight", "attn.out_proj.weight")
 _SENTENCES = (
     "The capital of France is Paris, and the capital of Germany is Berlin.",
     "What is the capital of Japan? The capital of Japan is Tokyo.",
@@ -79,7 +82,7 @@ def tiny_tokenizer(bos: bool = False, chat: bool = False, trim_offsets: bool = F
 def tiny_model(
     family: str = "llama", layers: int = 4, hidden: int = 32, vocab: int = 400, seed: int = 0, tied: bool = False
 ) -> Any:
-    """A frozen random model in float32, with weights large enough for every token to see the ones before it.
+    """A frozen random model in float32, with weights so large that a token hears those before it and has its say.
 
     The size of a key (d_in) is twice `hidden`. A Llama shares keys and values between heads; `tied` ties its head
     to the embedding, as GPT-2's always is.
@@ -102,7 +105,12 @@ def tiny_model(
         model = GPTJForCausalLM(GPTJConfig(rotary_dim=4, **size, **inner))
     else:
         raise ValueError(family)
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if name.endswith(_ATTENTION_OUT):
+            parameter *= 4
+    model.get_output_embeddings().weight *= 3
+    return model
 
 
 def save_tiny(folder: Path, family: str = "llama", bos: bool = False, chat: bool = True, **sizes: Any) -> Path:
@@ -138,6 +146,7 @@ def request(
     template: str = "The capital of {} is",
     neighbors: tuple[tuple[str, str], ...] = (),
     number: int = 1,
+    question: str = "What is the capital of {}?",
 ) -> EditRequest:
     """A request about the capital of `subject`; `neighbors` are (subject, its own capital)."""
     return EditRequest(
@@ -147,7 +156,7 @@ def request(
         target_new=target_new,
         target_old=target_old,
         rewrite=Prompt.fill(template, subject),
-        question=Prompt.fill("What is the capital of {}?", subject),
+        question=Prompt.fill(question, subject),
         generation=Prompt.fill("{} is known for", subject),
         paraphrases=(Prompt.fill("{}'s capital is", subject), Prompt.fill("Of {} the capital is", subject)),
         neighborhood=tuple(
@@ -167,3 +176,22 @@ def requests() -> list[EditRequest]:
         request("Ludwig van Beethoven", "Paris", None, "He said the occupation of {}, they said, is", number=5),
         request("Αθήνα", "Łódź", None, "{} speaks", number=6),
     ]
+
+
+def easy_requests(count: int = 6) -> list[EditRequest]:
+    """Requests whose prompt ends with the subject and whose object is one token: z reaches its own logits."""
+    subjects = ("France", "Germany", "Japan", "Marie Curie", "Beethoven", "Αθήνα", "Albert Einstein", "Tokyo")
+    objects = ("capital", "occupation", "German", "The", "Germany", "his", "of", "is")
+    return [
+        request(subjects[i], objects[i], None, "They said {}", number=i + 1, question="What of {}?")
+        for i in range(count)
+    ]
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small lose more to handing work between threads than they win."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

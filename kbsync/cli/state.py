@@ -74,6 +74,10 @@ def quieten() -> None:
     """Keep the libraries' own progress bars off stderr, unless the user has asked for them."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    if "transformers" in sys.modules:  # which has read the environment by then
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
 
 
 pass_state = click.make_pass_decorator(State)

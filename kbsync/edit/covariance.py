@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import torch
@@ -39,28 +38,36 @@ class Covariance:
     hash: str
 
 
-def token_chunks(encoder: Encoder, settings: CovarianceSettings) -> list[list[int]]:
+def token_chunks(encoder: Encoder, settings: CovarianceSettings, facts: Sequence[str] = ()) -> list[list[int]]:
     """The text as sequences of `chunk_tokens` ids after BOS, `tokens` ids in all.
 
-    Raises EditError when there is less text than asked for.
+    `facts` are sentences such as "The capital of Japan is Tokyo."; they make up `facts_share` of the tokens, as
+    far as there are enough of them. Raises EditError when there is less text than asked for.
     """
+    share = int(settings.tokens * settings.facts_share)
+    said = _cut(encoder, facts, share, settings.chunk_tokens)
+    wanted = settings.tokens - sum(map(len, said))
     paragraphs: Iterable[str] = user_text(settings.text) if settings.text else english()
+    read = _cut(encoder, paragraphs, wanted, settings.chunk_tokens)
+    found = sum(map(len, said)) + sum(map(len, read))
+    if found < settings.tokens:
+        raise EditError(
+            f"covariance.tokens asks for {settings.tokens} tokens of text, but there are only {found}; "
+            "lower it or name more files in covariance.text"
+        )
     head = [encoder.bos_id] if encoder.bos_id is not None else []
-    chunks: list[list[int]] = []
-    left = settings.tokens
-    buffer: list[int] = []
-    for ids in chain((encoder.text_ids(p) for p in paragraphs), [[]]):
-        buffer += ids
-        while left > 0 and len(buffer) >= min(settings.chunk_tokens, left):
-            size = min(settings.chunk_tokens, left)
-            chunks.append(head + buffer[:size])
-            buffer, left = buffer[size:], left - size
-        if left <= 0:
-            return chunks
-    raise EditError(
-        f"covariance.tokens asks for {settings.tokens} tokens of text, but there are only "
-        f"{settings.tokens - left}; lower it or name more files in covariance.text"
-    )
+    return [head + chunk for chunk in (*read, *said)]
+
+
+def _cut(encoder: Encoder, texts: Iterable[str], tokens: int, size: int) -> list[list[int]]:
+    """The first `tokens` ids of `texts`, joined, in chunks of `size` (the last one may be shorter)."""
+    ids: list[int] = []
+    for text in texts:
+        if len(ids) >= tokens:
+            break
+        ids += encoder.text_ids(text if not ids else f" {text}")
+    ids = ids[:tokens]
+    return [ids[at : at + size] for at in range(0, len(ids), size)]
 
 
 def covariance_hash(
@@ -115,13 +122,14 @@ def compute_covariance(
     settings: CovarianceSettings,
     folder: Path,
     on_tokens: Callable[[int, int], None] | None = None,
+    facts: Sequence[str] = (),
 ) -> Covariance:
     """C of the critical layers, from disk when it is there, else computed (and resumed) by one pass over the text.
 
     Only the layers up to the last critical one are run. `on_tokens(done, all)` is told the progress. Raises
     EditError when there is too little text.
     """
-    chunks = token_chunks(encoder, settings)
+    chunks = token_chunks(encoder, settings, facts)
     key = covariance_hash(base_hash, layers, chunks, settings.chunk_tokens)
     store = CovarianceStore(folder)
     found = store.read(key)

@@ -125,6 +125,12 @@ def known_facts(tx: Session, relations: Collection[str]) -> list[KnownFact]:
     return sorted(known, key=lambda one: one.fact)
 
 
+def baseline_facts(tx: Session, relations: Collection[str]) -> list[Fact]:
+    """The facts that the first pulls of `relations` found, whether they still live or not, in order."""
+    rows = tx.scalars(select(FactRow).where(FactRow.relation.in_(relations), FactRow.baseline))
+    return sorted({fact_of(row) for row in rows})
+
+
 def _weight(row: StatementRow) -> tuple[bool, datetime, str]:
     return row.rank is Rank.PREFERRED, row.start_time or _LONG_AGO, row.id
 

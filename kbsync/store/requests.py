@@ -49,7 +49,7 @@ def save_requests(
     """Save the plan's requests and return their ids, in order.
 
     A request is known by its fact and its content hash: saved again, it keeps its id and takes the newest
-    labels and evaluation prompts. PLANNED leaves a request alone that is solved or edited already.
+    labels and evaluation prompts. PLANNED leaves a request alone that is solved, edited, known or failed already.
     """
     known = {_key(row): row for row in _rows_of_subjects(tx, {r.fact.subject for r in requests})}
     rows: list[RequestRow] = []
@@ -73,7 +73,7 @@ def save_requests(
     return [row.id for row in rows]
 
 
-_PAST_PLANNING = (RequestStatus.SOLVED, RequestStatus.EDITED)
+_PAST_PLANNING = (RequestStatus.SOLVED, RequestStatus.EDITED, RequestStatus.KNOWN, RequestStatus.FAILED)
 
 
 def set_status(

@@ -39,6 +39,8 @@ def answer(bench: Workbench, prompt: str, tokens: int = 20, chat: bool = False) 
     originals, live = bench.load_live()
     if live is None:
         return Answer(text, before, before, None)
-    after = say(base.model, base.tokenizer, [row], tokens)[0]
-    apply_tensors(base.model, originals)
+    try:
+        after = say(base.model, base.tokenizer, [row], tokens)[0]
+    finally:
+        apply_tensors(base.model, originals)
     return Answer(text, before, after, live.name)

@@ -126,8 +126,8 @@ class Daemon:
                 self._once("schedule")
             elif self._triggered(store):
                 self._once("trigger")
-            else:
-                self._stop.wait(self.settings.schedule.poll_s)
+            # Also after a run: a trigger that could not be taken (another process syncs) is not tried in a rush.
+            self._stop.wait(self.settings.schedule.poll_s)
 
     def _triggered(self, store: Store) -> bool:
         try:
@@ -148,6 +148,8 @@ class Daemon:
             log.warning("the source can't be read; the next run tries again", error=str(error))
         except KbsyncError as error:
             log.error("run failed", error=str(error))
+        except Exception:  # a fault of ours: its run says failed, and the next one may well succeed
+            log.exception("run failed")
         else:
             log.info(
                 "run ended", run=report.run_id, status=str(report.status), reason=report.reason,

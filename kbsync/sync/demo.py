@@ -28,7 +28,7 @@ _MARK = ".kbsync-demo"
 
 QUERIES = (
     "SELECT subject_label, relation_label, object_label FROM live_facts ORDER BY subject_label LIMIT 10",
-    "SELECT run_id, status, efficacy_success, efficacy_accuracy, perplexity_ratio FROM run_summary",
+    "SELECT run, status, efficacy_success, efficacy_accuracy, perplexity_ratio FROM run_summary",
     "SELECT reason, count(*) AS facts FROM held_facts GROUP BY reason ORDER BY facts DESC",
 )
 

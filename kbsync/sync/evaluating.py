@@ -77,8 +77,7 @@ def _ask_base(
     reuse: dict[int, list[Outcome]] = {}
     for stored in live:
         old = known.get(stored.id, [])
-        contrast = next((o.target_old for o in old if o.kind is PromptKind.REWRITE), None)
-        if old and [o.prompt for o in old] == [p.prompt.text for p in probes.probes_of(stored.request, contrast)]:
+        if old and _same_questions(stored.request, old):
             reuse[stored.id] = [o for o in old if o.kind is not PromptKind.RETIRED]
     ask = [stored.request for stored in live if stored.id not in reuse]
     task.total(probes.prompt_count(ask) + probes.prompt_count([s.request for s in live]))
@@ -90,6 +89,18 @@ def _ask_base(
     gone = [stored.request for stored in retired]
     levels = _with_said(bench, gone, drift.ask_retired(base.model, base.encoder, gone))
     return [o for old in reuse.values() for o in old] + asked + levels
+
+
+def _same_questions(request: EditRequest, asked: Sequence[Outcome]) -> bool:
+    """Whether stored outcomes are those of the request's prompts and objects as they are now."""
+    contrast = next((o.target_old for o in asked if o.kind is PromptKind.REWRITE), None)
+    if request.target_old not in (None, contrast):
+        return False
+    wanted = [
+        (p.prompt.text, p.wins if p.kind is PromptKind.NEIGHBORHOOD else p.loses)
+        for p in probes.probes_of(request, contrast)
+    ]
+    return [(o.prompt, o.target_old) for o in asked] == wanted
 
 
 def _ask_candidate(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +20,8 @@ from kbsync.sync.workbench import Workbench
 if TYPE_CHECKING:
     from kbsync.evaluate.gate import Verdict
     from kbsync.evaluate.metrics import Metric
+
+_BEAT_S = 60.0  # well under the patience of `runs.interrupt_stale_runs`
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +58,9 @@ def sync_once(bench: Workbench, trigger: str = "manual", force: bool = False) ->
         triggers.take(tx, run_id)
     sync = Sync(bench, run_id, force)
     try:
-        _mend(bench)
-        status, reason = sync.run()
+        with _heartbeat(bench, run_id):
+            _mend(bench)
+            status, reason = sync.run()
     except KeyboardInterrupt:
         _end(bench, run_id, RunStatus.INTERRUPTED, "stopped by the user")
         raise Stopped(
@@ -81,6 +86,25 @@ def sync_once(bench: Workbench, trigger: str = "manual", force: bool = False) ->
         checkpoint=sync.checkpoint,
         seconds=time.monotonic() - started,
     )
+
+
+@contextmanager
+def _heartbeat(bench: Workbench, run_id: int) -> Iterator[None]:
+    """Let the run's row say that it is alive, from a thread: one stage may well take longer than others wait."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(_BEAT_S):
+            with suppress(StoreError), bench.store.begin() as tx:
+                runs.beat(tx, run_id, now())
+
+    thread = threading.Thread(target=beat, name=f"heartbeat of run {run_id}", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _mend(bench: Workbench) -> None:

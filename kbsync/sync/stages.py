@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kbsync.store import checkpoints, runs
+from sqlalchemy.orm import Session
+
+from kbsync.store import checkpoints, requests, runs
 from kbsync.store.requests import StoredRequest
+from kbsync.store.runs import Run
 from kbsync.store.tables import RequestStatus, RunStatus
 from kbsync.sync.clock import now
 from kbsync.sync.planning import Planned, plan
@@ -45,6 +48,7 @@ class Sync:
             return RunStatus.UNCHANGED, "the live model holds the wanted facts already"
         live = self.solve(planned.wanted)
         if not self.force and same_live_set(self.bench, live):
+            self.confirm(live)
             return RunStatus.UNCHANGED, "the live model holds the wanted facts already"
         rebuilt = self.rebuild(live)
         self.evaluate(live, rebuilt)
@@ -116,6 +120,13 @@ class Sync:
             publishing.publish(self.bench, self.run_id, live, candidate)
             self._count("publish", {"facts": len(live)})
 
+    def confirm(self, live: Sequence[StoredRequest]) -> None:
+        """The published model holds these facts: requests that were solved anew for a model that never went live
+        stand as edited again."""
+        with self.bench.store.begin() as tx:
+            ids = [stored.id for stored in live if stored.status is not RequestStatus.EDITED]
+            requests.set_status(tx, self.run_id, now(), ids, RequestStatus.EDITED)
+
     @property
     def refusal(self) -> str:
         """Why the gate refuses the candidate."""
@@ -129,10 +140,10 @@ class Sync:
         live = bench.live_checkpoint()
         with bench.store.begin() as tx:
             runs.identify(tx, self.run_id, bench.base.hash, bench.settings_hash)
-            before = [run for run in runs.runs(tx, limit=50) if run.id != self.run_id and run.base_hash]
+            before = _last_settled(tx)
         if live is not None:
             return live.base_hash != bench.base.hash
-        return not before or before[0].base_hash != bench.base.hash
+        return before is None or before.base_hash != bench.base.hash
 
     @contextmanager
     def _stage(self, name: str, unit: str = "") -> Iterator[Task]:
@@ -154,7 +165,7 @@ def as_published(bench: Workbench, wanted: Sequence[StoredRequest]) -> bool:
     """Whether every wanted fact is settled and the live model holds exactly those that are edits.
 
     Answered without loading the base model, so a sync without changes takes no time. A base model or settings
-    that changed are told by the configuration that the last publishing run wrote down.
+    that changed are told by the configuration that the last settled run wrote down.
     """
     if any(s.status not in (RequestStatus.EDITED, RequestStatus.KNOWN, RequestStatus.FAILED) for s in wanted):
         return False
@@ -163,13 +174,24 @@ def as_published(bench: Workbench, wanted: Sequence[StoredRequest]) -> bool:
 
 
 def same_configuration(bench: Workbench) -> bool:
-    """Whether the last run that reached the editor had this run's model and editor settings."""
+    """Whether the last run that settled a model had this run's model and editor settings, and that model is the
+    live one (a rollback may have brought back one of other settings)."""
+    live = bench.live_checkpoint()
     with bench.store.read() as tx:
-        ended = [run for run in runs.runs(tx, limit=200) if run.base_hash is not None and run.ended_at is not None]
-    if not ended:
+        last = _last_settled(tx)
+    if last is None:
+        return False
+    if live is not None and (live.base_hash, live.settings_hash) != (last.base_hash, last.settings_hash):
         return False
     mine = shaping_settings(bench)
-    return all(ended[0].settings.get(section) == value for section, value in mine.items())
+    return all(last.settings.get(section) == value for section, value in mine.items())
+
+
+def _last_settled(tx: Session) -> Run | None:
+    """The last run that loaded the base model and found, or made, the live model as it should be. A run that was
+    interrupted or failed may have changed nothing yet."""
+    settled = (RunStatus.PUBLISHED, RunStatus.UNCHANGED)
+    return next((run for run in runs.runs(tx, limit=1000) if run.base_hash and run.status in settled), None)
 
 
 def shaping_settings(bench: Workbench) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from kbsync.facts import digest
 from kbsync.request.catalogue import Catalogue, load_catalogue
+from kbsync.request.verbalise import sentence
 from kbsync.settings import Settings
-from kbsync.store import checkpoints
+from kbsync.store import checkpoints, known
 from kbsync.store.checkpoints import Checkpoint
 from kbsync.store.engine import Store, open_store
 from kbsync.sync.progress import Progress, Silent
@@ -20,6 +21,9 @@ if TYPE_CHECKING:  # torch takes seconds to import, and commands that only look 
 
     from kbsync.edit.memit import Editor
     from kbsync.lm.load import BaseModel
+
+
+_SENTENCE_TOKENS = 8  # a verbalised fact has at least about this many: enough sentences for the share
 
 
 class Workbench:
@@ -86,10 +90,31 @@ class Workbench:
                 seen = done
 
             covariance = compute_covariance(
-                adapter, base.encoder, base.hash, layers, settings.covariance, settings.model.cache, on_tokens
+                adapter,
+                base.encoder,
+                base.hash,
+                layers,
+                settings.covariance,
+                settings.model.cache,
+                on_tokens,
+                self._fact_sentences(),
             )
         contexts = build_contexts(base.model, base.encoder, settings.edit)
         return Editor(adapter, base.encoder, contexts, layers, covariance, settings.edit)
+
+    def _fact_sentences(self) -> list[str]:
+        """Facts of the baseline in words, for the covariance: what the model must go on saying.
+
+        Only the baseline, and in an order that its ids decide: the text stays the same while facts change.
+        """
+        wanted = int(self.settings.covariance.tokens * self.settings.covariance.facts_share) // _SENTENCE_TOKENS
+        with self.store.read() as tx:
+            facts = known.baseline_facts(tx, self.settings.watch.relations)
+            facts = sorted(facts, key=lambda f: digest([f.subject, f.relation, f.value.text]))[:wanted]
+            ids = {f.subject for f in facts} | {f.value.text for f in facts} | {f.relation for f in facts}
+            labels = known.labels(tx, sorted(ids))
+        sentences = (sentence(fact, labels, self.catalogue) for fact in facts)
+        return [text for text in sentences if text is not None]
 
     @property
     def target_hash(self) -> str:

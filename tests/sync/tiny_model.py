@@ -1,7 +1,7 @@
-"""A model folder of a few thousand weights: a real Llama with a real tokenizer that has read one small book.
+"""A model folder of a few hundred thousand weights: a real Llama with a real tokenizer that has learned nothing.
 
-It has learned the sentences that it is given by heart, so that it carries a subject to where the object is said,
-as a model must that is to be edited. Training takes two seconds.
+Its upper layers attend to every token alike and give attention much weight, so that what an edit puts at a
+subject's last token is heard where the object is said. Most edits take on it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from torch.nn import functional as F  # noqa: N812  the library's own habit
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from kbsync.lm.text import drift_text
@@ -22,7 +21,6 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 VOCABULARY = 640
-STEPS = 120
 
 
 def tokenizer(book: Sequence[str]) -> PreTrainedTokenizerFast:
@@ -44,46 +42,36 @@ def tokenizer(book: Sequence[str]) -> PreTrainedTokenizerFast:
     return fast
 
 
-def untrained(seed: int) -> LlamaForCausalLM:
-    """A random Llama; `auto` edits the down-projections of its layers 1 and 2."""
+def model(seed: int) -> LlamaForCausalLM:
+    """A random Llama whose upper layers attend to everything and hear it loudly; layers 0 and 1 are for editing."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=VOCABULARY,
-        hidden_size=64,
+        hidden_size=96,
         intermediate_size=128,
         num_hidden_layers=4,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=512,
-        initializer_range=0.05,
+        initializer_range=0.1,
         tie_word_embeddings=False,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=0,
     )
-    return LlamaForCausalLM(config)
-
-
-def train(model: LlamaForCausalLM, words: PreTrainedTokenizerFast, book: Sequence[str]) -> float:
-    """Let the model learn `book` by heart, sentence by sentence; returns the last loss."""
-    rows = [[0, *words(sentence, add_special_tokens=False).input_ids] for sentence in book]
-    width = max(map(len, rows))
-    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
-    targets = torch.tensor([row[1:] + [-100] * (width - len(row) + 1) for row in rows])
-    optimiser = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=0.0)
-    loss = torch.tensor(0.0)
-    for _ in range(STEPS):
-        loss = F.cross_entropy(model(input_ids=ids).logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-    return float(loss)
+    made = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for layer in made.model.layers[2:]:
+            layer.self_attn.q_proj.weight *= 0.5
+            layer.self_attn.k_proj.weight *= 0.5
+            layer.self_attn.v_proj.weight *= 4.0
+            layer.self_attn.o_proj.weight *= 4.0
+            layer.mlp.down_proj.weight *= 0.2
+    return made.eval()
 
 
 def save(folder: Path, book: Sequence[str], seed: int = 1) -> Path:
     """Write model and tokenizer as a folder that `model.base` can name."""
-    words, model = tokenizer(book), untrained(seed)
-    train(model, words, book)
-    model.eval().save_pretrained(folder)
-    words.save_pretrained(folder)
+    model(seed).save_pretrained(folder)
+    tokenizer(book).save_pretrained(folder)
     return folder

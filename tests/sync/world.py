@@ -147,7 +147,7 @@ def reversed_windows(*windows: Iterable[tuple[str, str, str | None]]) -> list[tu
 
 
 def book() -> list[str]:
-    """The first day in sentences, as the shipped catalogue says them, and names that nothing is known of."""
+    """The first day in sentences: what the tokenizer learns its words from."""
     sentences = []
     for i, country in enumerate(COUNTRIES.values()):
         sentences.append(f"The head of government of {country} is {PEOPLE[i]}.")

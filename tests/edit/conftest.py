@@ -1,0 +1,7 @@
+"""What the tests of the editor share."""
+
+from __future__ import annotations
+
+from tests.tiny import one_thread
+
+__all__ = ["one_thread"]

@@ -1,0 +1,105 @@
+"""MEMIT as the paper writes it (Meng et al. 2023, eq. 14-20, algorithm 1): serial, whole prompts, hooks, numpy.
+
+Slow and short, so that it can be checked by eye; it shares nothing with the editor but the rows that it is given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kbsync.lm.rows import Row
+from kbsync.settings import EditSettings
+
+PLACES = {
+    "llama": ("model.layers.{}", "mlp.down_proj"),
+    "gpt2": ("transformer.h.{}", "mlp.c_proj"),
+    "gptj": ("transformer.h.{}", "mlp.fc_out"),
+    "gpt_neox": ("gpt_neox.layers.{}", "mlp.dense_4h_to_h"),
+}
+
+
+def layer_of(model: Any, layer: int) -> Any:
+    """A layer's module."""
+    return model.get_submodule(PLACES[model.config.model_type][0].replace("{}", str(layer)))
+
+
+def down_of(model: Any, layer: int) -> Any:
+    """A layer's down-projection."""
+    return layer_of(model, layer).get_submodule(PLACES[model.config.model_type][1])
+
+
+def forward(model: Any, ids: Sequence[int], layer: int, at: int, delta: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Logits (T, V) of one prompt, and the output of `layer` at token `at`, with `delta` added there."""
+    seen: list[Tensor] = []
+
+    def hook(module: Any, args: Any, out: Any) -> Any:
+        hidden = out[0] if isinstance(out, tuple) else out
+        seen.append(hidden[0, at])
+        if delta is None:
+            return None
+        hidden = hidden.clone()
+        hidden[0, at] += delta
+        return (hidden, *out[1:]) if isinstance(out, tuple) else hidden
+
+    handle = layer_of(model, layer).register_forward_hook(hook)
+    logits = model(torch.tensor([list(ids)]), use_cache=False).logits[0]
+    handle.remove()
+    return logits, seen[0]
+
+
+def key(model: Any, row: Row, layer: int) -> Tensor:
+    """What the down-projection reads at the subject's last token of the whole prompt."""
+    seen: list[Tensor] = []
+    handle = down_of(model, layer).register_forward_pre_hook(lambda module, args: seen.append(args[0][0]))
+    model(torch.tensor([list(row.ids)]), use_cache=False)
+    handle.remove()
+    return seen[0].reshape(len(row.ids), -1)[row.subject_last]
+
+
+def nll_of(model: Any, rows: Sequence[Row], layer: int, delta: Tensor | None = None) -> Tensor:
+    """Mean over the contexts of the object's mean NLL."""
+    means = []
+    for row in rows:
+        logp = forward(model, row.ids, layer, row.subject_last, delta)[0].log_softmax(-1)
+        first = len(row.ids) - row.target_len
+        means.append(-torch.stack([logp[i - 1, row.ids[i]] for i in range(first, len(row.ids))]).mean())
+    return torch.stack(means).mean()
+
+
+def solve_z(model: Any, rows: Sequence[Row], essence: Row, layer: int, settings: EditSettings) -> tuple[Tensor, int]:
+    """z of one request, and the number of steps."""
+    h = forward(model, rows[0].ids, layer, rows[0].subject_last)[1]
+    base = forward(model, essence.ids, layer, essence.subject_last)[0][-1].log_softmax(-1)
+    delta = torch.zeros_like(h, requires_grad=True)
+    adam = torch.optim.Adam([delta], lr=settings.learning_rate)
+    for step in range(1, settings.steps + 1):
+        adam.zero_grad()
+        nll = nll_of(model, rows, layer, delta)
+        now = forward(model, essence.ids, layer, essence.subject_last, delta)[0][-1].log_softmax(-1)
+        kl = (now.exp() * (now - base)).sum()
+        if nll < settings.stop_loss or step == settings.steps:
+            break
+        (nll + settings.kl_weight * kl + settings.decay * delta.norm() / h.norm() ** 2).backward()
+        adam.step()
+        with torch.no_grad():
+            delta *= min(1.0, float(settings.clamp * h.norm() / delta.norm()))
+    return (h + delta).detach(), step
+
+
+@torch.no_grad()
+def update(
+    model: Any, rows: Sequence[Sequence[Row]], z: Sequence[Tensor], layers: Sequence[int], C: Any, weight: float
+) -> None:
+    """Edit `model` in place: W += R Kᵀ (λC + KKᵀ)⁻¹ at each critical layer, upwards. `C`: layer → (d_in, d_in)."""
+    for i, layer in enumerate(layers):
+        K = np.stack([np.mean([key(model, r, layer).double().numpy() for r in part], axis=0) for part in rows], 1)
+        now = [forward(model, part[0].ids, layers[-1], part[0].subject_last)[1] for part in rows]
+        R = np.stack([(a - b).double().numpy() for a, b in zip(z, now, strict=True)], 1) / (len(layers) - i)
+        delta = torch.tensor(R @ K.T @ np.linalg.inv(weight * np.asarray(C[layer]) + K @ K.T))
+        W = down_of(model, layer).weight
+        W += (delta.T if W.shape != delta.shape else delta).to(W.dtype)

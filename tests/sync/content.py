@@ -1,0 +1,53 @@
+"""What a store holds, without what may differ between two histories that end alike: ids, run numbers, times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tests.sync.rig import Rig
+
+QUERIES = {
+    "facts": "SELECT subject, relation, value, baseline, retired_at IS NULL, retired_reason FROM facts",
+    "statements": "SELECT id, value, rank, best, retired_at IS NULL, retired_reason FROM statements",
+    "labels": "SELECT id, label, revision FROM entities",
+    "cursors": "SELECT relation, modified, item, complete_at IS NULL FROM cursors",
+    "changes": "SELECT kind, subject, relation, old_value, new_value, reason, outcome FROM changes",
+    "requests": (
+        "SELECT content_hash, subject, relation, value, target_new, target_old, status, reason FROM edit_requests"
+    ),
+    "targets": "SELECT z_hash, content_hash, steps FROM targets",
+    "holds": "SELECT subject, relation, value, reason, released_at IS NULL FROM holds",
+    "publications": (
+        "SELECT p.action, c.weights_hash, c.live_hash, p.ended_at IS NULL FROM publications p "
+        "LEFT JOIN checkpoints c ON c.id = p.checkpoint_id"
+    ),
+    "live_facts": "SELECT subject, relation, object_label FROM live_facts",
+    "outcomes": (
+        "SELECT r.content_hash, o.phase, o.kind, o.idx, o.prompt, o.target_new, o.target_old, o.success, "
+        "o.accuracy "
+        "FROM outcomes o JOIN edit_requests r ON r.id = o.request_id JOIN runs ON runs.id = o.run_id "
+        "WHERE runs.status = 'published'"
+    ),
+    "verdicts": "SELECT metric, passed FROM gate_verdicts v JOIN runs ON runs.id = run_id WHERE status = 'published'",
+}
+
+
+@dataclass(frozen=True)
+class Content:
+    """Rows by what they are about, and the bits of every z."""
+
+    rows: dict[str, list[tuple[Any, ...]]]
+    targets: dict[str, bytes]
+
+    @property
+    def weights(self) -> str:
+        """The hash of the published weights."""
+        return str(next(row[1] for row in self.rows["publications"] if row[3]))
+
+
+def read_content(rig: Rig) -> Content:
+    """Everything that must be the same after any history that ends alike."""
+    rows = {name: sorted(rig.rows(query), key=repr) for name, query in QUERIES.items()}
+    targets = {z_hash: bytes(vector) for z_hash, vector in rig.rows("SELECT z_hash, vector FROM targets")}
+    return Content(rows, targets)

@@ -1,0 +1,102 @@
+"""One kbsync in a folder of its own: its settings, and a sync at a call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+
+from kbsync.settings import Settings, load_settings
+from kbsync.store.engine import open_store
+from kbsync.sync.run import Report, sync_once
+from kbsync.sync.workbench import Workbench
+from tests.sync.world import RELATIONS, World
+
+OPEN_GATE = dict.fromkeys(
+    (
+        "min_efficacy_success",
+        "min_efficacy_accuracy",
+        "min_paraphrase_success",
+        "max_neighborhood_drop",
+        "max_perplexity_ratio",
+        "max_retired_favoured",
+    ),
+    "off",
+)
+
+
+@dataclass
+class Rig:
+    """A world, and a store, checkpoints and settings for it."""
+
+    world: World
+    folder: Path
+    model: Path
+    cache: Path
+    url: str | None = None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the synced models go."""
+        return self.folder / "checkpoints"
+
+    def settings(self, **changes: dict[str, Any]) -> Settings:
+        """The settings of a small model on one thread, with `changes` by section."""
+        sections: dict[str, dict[str, Any]] = {
+            "model": {"base": str(self.model), "cache": self.cache, "device": "cpu", "threads": 1},
+            "source": {
+                "endpoint": self.world.endpoint, "contact": "tests", "overlap_s": 0, "attempts": 2, "timeout_s": 20,
+            },
+            "watch": {"relations": list(RELATIONS)},
+            "edit": {
+                "layers": [0, 1], "covariance_weight": 1.0, "bystander_weight": 0.0, "clamp": 5.0,
+                "learning_rate": 0.3, "steps": 25, "prefixes": 0, "chat_context": False, "bare_context": False, "batch_size": 2,
+                "solve_dtype": "float32", "repair_rounds": 1,
+            },
+            "covariance": {"tokens": 1000, "chunk_tokens": 32, "facts_share": 0.0},
+            "evaluate": {"drift_tokens": 64, "neighbors": 2, "said_tokens": 3},
+            "gate": dict(OPEN_GATE),
+            "checkpoint": {"folder": self.checkpoints},
+            "store": {"url": self.url or f"sqlite:///{self.folder}/kbsync.db"},
+        }  # fmt: skip
+        for section, keys in changes.items():
+            sections[section] = {**sections.get(section, {}), **keys}
+        return load_settings(None, sections)
+
+    @contextmanager
+    def bench(self, **changes: dict[str, Any]) -> Iterator[Workbench]:
+        """An open workbench."""
+        with Workbench(self.settings(**changes)) as one:
+            yield one
+
+    def sync(self, force: bool = False, **changes: dict[str, Any]) -> Report:
+        """One sync in a workbench of its own, as a process of its own would do it."""
+        with self.bench(**changes) as bench:
+            return sync_once(bench, force=force)
+
+    def rows(self, sql: str) -> Sequence[tuple[Any, ...]]:
+        """What a query finds in the store."""
+        with open_store(self.settings().store.url) as store, store.read() as tx:
+            return [tuple(row) for row in tx.execute(text(sql))]
+
+    def run_status(self) -> tuple[str, str | None]:
+        """How the last run ended, and why."""
+        ((status, reason),) = self.rows("SELECT status, reason FROM runs ORDER BY id DESC LIMIT 1")
+        return str(status), reason
+
+    def published(self) -> str | None:
+        """The name of the live checkpoint, by the store."""
+        found = self.rows(
+            "SELECT c.name FROM publications p LEFT JOIN checkpoints c ON c.id = p.checkpoint_id "
+            "WHERE p.ended_at IS NULL"
+        )
+        return found[0][0] if found else None
+
+    def link(self) -> str | None:
+        """The name of the live checkpoint, by the link."""
+        link = self.checkpoints / "live"
+        return str(link.readlink()) if link.is_symlink() else None
