@@ -77,7 +77,7 @@ def quieten() -> None:
     if "transformers" in sys.modules:  # which has read the environment by then
         from transformers.utils import logging
 
-        logging.disable_progress_bar()
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 pass_state = click.make_pass_decorator(State)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from kbsync.lm.batch import align, by_length
 from kbsync.lm.rows import Row
@@ -22,46 +21,85 @@ class Score:
     greedy: bool
 
 
+class _Fork:
+    """A prompt once, and behind it every object that is scored there, each blind to the others.
+
+    Tokens: the prompt, then each object without its last token. An object's first token is spoken about by the
+    prompt's last position, the others by the object's own tokens.
+    """
+
+    def __init__(self, prompt: tuple[int, ...], rows: list[Row]) -> None:
+        self.rows = rows
+        self.ids = list(prompt)
+        self.positions = list(range(len(prompt)))
+        self.branch = [0] * len(prompt)  # 0: the prompt, which everything sees
+        self.spots: list[list[int]] = []
+        for number, row in enumerate(rows, start=1):
+            at = len(self.ids)
+            self.ids += row.targets[:-1]
+            self.positions += range(len(prompt), len(prompt) + row.target_len - 1)
+            self.branch += [number] * (row.target_len - 1)
+            self.spots.append([len(prompt) - 1, *range(at, at + row.target_len - 1)])
+
+
 @torch.inference_mode()
 def score_rows(
     model: Any, rows: Sequence[Row], batch_size: int = 32, on_batch: Callable[[int], None] | None = None
 ) -> list[Score]:
-    """Score each row's object; the vocabulary projection is done at the object's positions only.
+    """Score each row's object; a prompt is read once for all of its objects.
 
-    Rows must have an object. Each distinct row is scored once. `on_batch` is told how many rows were done.
+    The vocabulary projection is done at the objects' positions only. Rows must have an object. Each distinct row
+    is scored once; `batch_size` counts prompts. `on_batch` is told how many rows were done.
     """
-    distinct = list(dict.fromkeys(rows))
+    prompts: dict[tuple[int, ...], list[Row]] = {}
+    for row in dict.fromkeys(rows):
+        prompts.setdefault(row.ids[: len(row.ids) - row.target_len], []).append(row)
+    forks = [_Fork(prompt, own) for prompt, own in prompts.items()]
     scores: dict[Row, Score] = {}
-    head = model.get_output_embeddings()
-    device = head.weight.device
-    for indices in by_length([len(row.inputs) for row in distinct], batch_size):
-        part = [distinct[i] for i in indices]
-        batch = align([row.inputs for row in part], [len(row.inputs) - 1 for row in part], device)
-        hidden = model.base_model(
-            input_ids=batch.ids,
-            position_ids=batch.positions,
-            attention_mask=batch.mask(0, batch.ids.shape[1], head.weight.dtype),
-            use_cache=False,
-        ).last_hidden_state  # (R, T, d)
-        for row, score in zip(part, _score_part(head, hidden, part), strict=True):
-            scores[row] = score
+    for indices in by_length([len(fork.ids) for fork in forks], batch_size):
+        part = [forks[i] for i in indices]
+        found = _score_part(model, part)
+        scores.update(found)
         if on_batch is not None:
-            on_batch(len(part))
+            on_batch(len(found))
     return [scores[row] for row in rows]
 
 
-def _score_part(head: Any, hidden: Tensor, rows: Sequence[Row]) -> list[Score]:
-    """`hidden`: (R, T, d), right-aligned: an object of n tokens is spoken about by the last n columns."""
-    lengths = [row.target_len for row in rows]
-    picked = torch.cat([hidden[i, hidden.shape[1] - n :] for i, n in enumerate(lengths)])  # (Σn, d)
-    targets = torch.tensor([t for row in rows for t in row.targets], device=picked.device)
+def _score_part(model: Any, forks: Sequence[_Fork]) -> dict[Row, Score]:
+    head = model.get_output_embeddings()
+    device, dtype = head.weight.device, head.weight.dtype
+    width = max(len(fork.ids) for fork in forks)
+    ids = torch.zeros(len(forks), width, dtype=torch.long)
+    positions = torch.zeros_like(ids)
+    branch = torch.full_like(ids, -1)  # -1: padding, which only sees itself
+    for i, fork in enumerate(forks):
+        size = len(fork.ids)
+        ids[i, :size] = torch.tensor(fork.ids)
+        positions[i, :size] = torch.tensor(fork.positions)
+        branch[i, :size] = torch.tensor(fork.branch)
+    column = torch.arange(width)
+    before = column[None, :] <= column[:, None]  # (T, T): query, key
+    seen = before & ((branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None]))  # (R, T, T)
+    mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+    hidden = model.base_model(
+        input_ids=ids.to(device),
+        position_ids=positions.to(device),
+        attention_mask=mask.to(device),
+        use_cache=False,
+    ).last_hidden_state  # (R, T, d)
+    flat = [
+        (i, row, spots) for i, fork in enumerate(forks) for row, spots in zip(fork.rows, fork.spots, strict=True)
+    ]
+    picked = torch.cat([hidden[i, spots] for i, _, spots in flat])  # (Σn, d)
+    targets = torch.tensor([t for _, row, _ in flat for t in row.targets], device=device)
     logits = head(picked).float()  # (Σn, V)
     logp = logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]
     right = logits.argmax(-1) == targets
-    return [
-        Score(float(a.mean()), bool(b.all()))
-        for a, b in zip(logp.split(lengths), right.split(lengths), strict=True)
-    ]
+    lengths = [row.target_len for _, row, _ in flat]
+    return {
+        row: Score(float(a.mean()), bool(b.all()))
+        for (_, row, _), a, b in zip(flat, logp.split(lengths), right.split(lengths), strict=True)
+    }
 
 
 @torch.inference_mode()

@@ -107,10 +107,17 @@ def publish(bench: Workbench, run_id: int, live: Sequence[StoredRequest], checkp
 
 
 def align_link(bench: Workbench) -> None:
-    """Point `live` in the checkpoint folder at what the store says is published."""
+    """Point `live` in the checkpoint folder at what the store says is published.
+
+    A link that leads nowhere is replaced like any other that is wrong. Raises CheckpointError when the published
+    checkpoint itself is damaged.
+    """
     folder = bench.settings.checkpoint.folder
     published = bench.live_checkpoint()
-    current = links.live(folder)
+    try:
+        current = links.live(folder)
+    except CheckpointError:
+        current = folder
     if published is None:
         if current is not None:
             links.unpublish(folder)

@@ -11,9 +11,10 @@ from kbsync.facts import digest
 from kbsync.request.catalogue import Catalogue, load_catalogue
 from kbsync.request.verbalise import sentence
 from kbsync.settings import Settings
-from kbsync.store import checkpoints, known
+from kbsync.store import checkpoints, known, texts
 from kbsync.store.checkpoints import Checkpoint
 from kbsync.store.engine import Store, open_store
+from kbsync.sync.clock import now
 from kbsync.sync.progress import Progress, Silent
 
 if TYPE_CHECKING:  # torch takes seconds to import, and commands that only look never need it
@@ -105,16 +106,22 @@ class Workbench:
     def _fact_sentences(self) -> list[str]:
         """Facts of the baseline in words, for the covariance: what the model must go on saying.
 
-        Only the baseline, and in an order that its ids decide: the text stays the same while facts change.
+        They are chosen once, by their ids, and kept in the store: C must not change when labels or prompts do.
         """
         wanted = int(self.settings.covariance.tokens * self.settings.covariance.facts_share) // _SENTENCE_TOKENS
         with self.store.read() as tx:
+            kept = texts.covariance_text(tx, wanted)
+        if kept is not None:
+            return kept
+        with self.store.begin() as tx:
             facts = known.baseline_facts(tx, self.settings.watch.relations)
             facts = sorted(facts, key=lambda f: digest([f.subject, f.relation, f.value.text]))[:wanted]
             ids = {f.subject for f in facts} | {f.value.text for f in facts} | {f.relation for f in facts}
             labels = known.labels(tx, sorted(ids))
-        sentences = (sentence(fact, labels, self.catalogue) for fact in facts)
-        return [text for text in sentences if text is not None]
+            said = [text for fact in facts if (text := sentence(fact, labels, self.catalogue)) is not None]
+            if said:
+                texts.keep_covariance_text(tx, wanted, said, now())
+        return said
 
     @property
     def target_hash(self) -> str:

@@ -31,6 +31,7 @@ TABLES = (
     "holds",
     "edit_requests",
     "targets",
+    "covariance_texts",
     "outcomes",
     "metrics",
     "gate_verdicts",
@@ -314,6 +315,13 @@ def _make_solves() -> None:
         sa.PrimaryKeyConstraint("z_hash", name="pk_targets"),
     )
     op.create_index("ix_targets_content_hash", "targets", ["content_hash"], unique=False)
+    op.create_table(
+        "covariance_texts",
+        sa.Column("wanted", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("sentences", sa.Text(), nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.PrimaryKeyConstraint("wanted", name="pk_covariance_texts"),
+    )
     op.create_table(
         "outcomes",
         sa.Column("id", sa.Integer(), nullable=False),

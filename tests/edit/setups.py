@@ -79,8 +79,8 @@ def some_z(made: Editor, requests: Sequence[EditRequest], seed: int = 7) -> dict
 
 
 @torch.no_grad()
-def hidden_at(made: Editor, ids: Sequence[int], layer: int, at: int) -> Tensor:
-    """The output of a layer at a token, from the whole model's own forward pass."""
+def hidden_at(made: Editor, ids: Sequence[int], layer: int, at: int | slice) -> Tensor:
+    """The output of a layer at a token (or several), from the whole model's own forward pass."""
     out = made.adapter.model(torch.tensor([list(ids)]), output_hidden_states=True, use_cache=False)
     hidden: Tensor = out.hidden_states[layer + 1][0, at]
     return hidden

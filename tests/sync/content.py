@@ -29,7 +29,7 @@ QUERIES = {
         "FROM outcomes o JOIN edit_requests r ON r.id = o.request_id JOIN runs ON runs.id = o.run_id "
         "WHERE runs.status = 'published'"
     ),
-    "verdicts": "SELECT metric, passed FROM gate_verdicts v JOIN runs ON runs.id = run_id WHERE status = 'published'",
+    "metrics": "SELECT name, phase, count FROM metrics JOIN runs ON runs.id = run_id WHERE status = 'published'",
 }
 
 

@@ -104,7 +104,7 @@ def test_metrics_and_verdicts_are_rows(synced: Rig) -> None:
     assert synced.rows("SELECT metric, comparison, passed FROM gate_verdicts WHERE run_id = 3") == [
         ("efficacy_success", "≥", 1)
     ]
-    ((view,),) = synced.rows("SELECT efficacy_success FROM run_summary WHERE id = 3")
+    ((view,),) = synced.rows("SELECT efficacy_success FROM run_summary WHERE run = 3")
     assert view == pytest.approx(stored["efficacy_success", Phase.AFTER])
 
 
@@ -233,9 +233,7 @@ def test_two_subjects_of_one_name_are_held(synced: Rig) -> None:
     assert report.status is RunStatus.UNCHANGED
     held = synced.rows("SELECT subject, reason FROM held_facts ORDER BY subject")
     assert held == [("Q1008", "ambiguous subject"), ("Q1098", "ambiguous subject")]
-    assert set(synced.rows("SELECT outcome FROM changes WHERE subject IN ('Q1008', 'Q1098')")) == {
-        ("held: ambiguous subject",)
-    }
+    assert set(synced.rows("SELECT outcome FROM changes WHERE run_id = 3")) == {("held: ambiguous subject",)}
     synced.world.name("Q1098", "Another Hestmark")
     synced.world.replace("Q1098", GOVERNMENT, person(27))
     synced.world.tick()

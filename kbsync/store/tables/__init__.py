@@ -2,6 +2,7 @@
 
 from kbsync.store.tables.base import Base
 from kbsync.store.tables.edits import (
+    CovarianceTextRow,
     HoldRow,
     MetricRow,
     OutcomeRow,
@@ -27,6 +28,7 @@ __all__ = [
     "CheckpointRequestRow",
     "CheckpointRow",
     "CheckpointStatus",
+    "CovarianceTextRow",
     "CursorRow",
     "DaemonRow",
     "EntityRow",

@@ -101,6 +101,16 @@ class TargetRow(Base):
     created_at: Mapped[datetime]
 
 
+class CovarianceTextRow(Base):
+    """Facts in words that C was made with, a line each: weights can be rebuilt only with the same ones."""
+
+    __tablename__ = "covariance_texts"
+
+    wanted: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    sentences: Mapped[str]
+    created_at: Mapped[datetime]
+
+
 class OutcomeRow(Base):
     """What one model said at one prompt of one request. `p_*` are exp of `logp_*`: geometric means per token.
 

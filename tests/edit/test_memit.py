@@ -1,0 +1,311 @@
+"""The rebuild: the paper's update in every family, and a pure function of the live set."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from kbsync.edit.memit import Editor, Rebuilt
+from kbsync.errors import EditError
+from kbsync.facts import EditRequest
+from tests.edit import plain_memit
+from tests.edit.setups import ALL, ENCODER, LAYERS, NO_BOS, ONE, covariance, editor, hidden_at, some_z, z_of
+from tests.tiny import FAMILIES, easy_requests, request, requests, tiny_model
+
+EASY = {"contexts": ONE, "clamp": 4.0, "steps": 40, "stop_loss": 0.3}
+
+
+def same(one: Rebuilt, other: Rebuilt) -> bool:
+    """Bit for bit."""
+    return one.tensors.keys() == other.tensors.keys() and all(
+        torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors
+    )
+
+
+def weights(made: Editor) -> list[Tensor]:
+    """All weights of the model, copied."""
+    return [p.detach().clone() for p in made.adapter.model.parameters()]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+class TestAgainstThePaper:
+    """The editor's update and the plain one."""
+
+    @pytest.mark.parametrize("weight", [0.01, 1.0, 1500.0])
+    def test_the_weights_are_those_of_algorithm_1(self, family: str, weight: float) -> None:
+        """Serial, whole prompts, inverse: the same numbers to 1e-6 of the largest."""
+        made = editor(family, covariance_weight=weight)
+        targets = some_z(made, requests())
+        plain = tiny_model(family, layers=6)
+        rebuilt = made.rebuild(requests(), targets)
+        rows = [ALL.rows(ENCODER, one) for one in requests()]
+        z = [targets[one.content_hash] for one in requests()]
+        plain_memit.update(plain, rows, z, LAYERS, covariance(64).matrices, weight)
+        for layer in LAYERS:
+            expected = plain_memit.down_of(plain, layer).weight
+            found = made.adapter.parameter(layer)
+            assert not torch.equal(found, plain_memit.down_of(tiny_model(family, layers=6), layer).weight)
+            assert float((found - expected).abs().max()) < 1e-6 * max(1.0, float(expected.abs().max()))
+            assert torch.equal(rebuilt.tensors[made.adapter.weight_name(layer)], found)
+
+    @pytest.mark.parametrize("encoder", [ENCODER, NO_BOS], ids=["bos", "no bos"])
+    def test_with_a_tiny_weight_the_hidden_state_reaches_z(self, family: str, encoder: object) -> None:
+        """The output of the last critical layer, at the subject's last token, moves by the residual."""
+        made = editor(family, encoder=encoder, contexts=ONE, covariance_weight=1e-7)
+        for one in requests():
+            targets = some_z(made, [one])
+            rebuilt = made.rebuild([one], targets)
+            row = ONE.rows(encoder, one)[0]
+            now = hidden_at(made, row.ids, 3, row.subject_last)
+            made.restore()
+            before = hidden_at(made, row.ids, 3, row.subject_last)
+            z = targets[one.content_hash]
+            torch.testing.assert_close(now - before, z - before, rtol=1e-3, atol=1e-3)
+            assert rebuilt.residual < 1e-4
+
+    def test_each_layer_carries_its_share(self, family: str) -> None:
+        """Of the residual, the first of three layers takes a third, if what follows is left alone."""
+        made = editor(family, contexts=ONE, layers=(3,), covariance_weight=1e-7)
+        one = requests()[0]
+        row = ONE.rows(ENCODER, one)[0]
+        before = hidden_at(made, row.ids, 3, row.subject_last)
+        k = plain_memit.key(made.adapter.model, row, 3).double()
+        base = made.adapter.read_weight(3).double().clone()
+        targets = some_z(made, [one])
+        made.rebuild([one], targets)
+        moved = (made.adapter.read_weight(3).double() - base) @ k
+        torch.testing.assert_close(moved.float(), targets[one.content_hash] - before, rtol=1e-3, atol=1e-3)
+
+    def test_only_the_critical_layers_change(self, family: str) -> None:
+        """Every other weight of the model keeps its bits."""
+        made = editor(family)
+        before = dict(zip((n for n, _ in made.adapter.model.named_parameters()), weights(made), strict=True))
+        rebuilt = made.rebuild(requests(), some_z(made, requests()))
+        changed = {n for n, p in made.adapter.model.named_parameters() if not torch.equal(p, before[n])}
+        assert changed == set(rebuilt.tensors) == {made.adapter.weight_name(layer) for layer in LAYERS}
+
+
+class TestPureFunction:
+    """The weights depend on base, settings and live set alone."""
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_the_order_of_the_live_set_does_not_matter(self, seed: int) -> None:
+        """Bit-identical weights, repair included."""
+        made = editor(**EASY, repair_rounds=2)
+        live = easy_requests()
+        targets = z_of(made.solver.solve(live))
+        first = made.rebuild(live, targets)
+        random.Random(seed).shuffle(live)
+        assert same(made.rebuild(live, targets), first)
+
+    def test_nothing_accumulates(self) -> None:
+        """The same live set after another one gives the same bits."""
+        made = editor()
+        targets = some_z(made, requests())
+        first = made.rebuild(requests()[:3], targets)
+        made.rebuild(requests(), targets)
+        assert same(made.rebuild(requests()[:3], targets), first)
+
+    def test_a_removed_fact_was_never_there(self) -> None:
+        """Another process that never heard of it has the same weights."""
+        made, other = editor(), editor()
+        targets = some_z(made, requests())
+        made.rebuild(requests(), targets)
+        rest = requests()[1:]
+        only = {one.content_hash: targets[one.content_hash] for one in rest}
+        assert same(made.rebuild(rest, targets), other.rebuild(rest, only))
+
+    def test_an_empty_live_set_is_the_base(self) -> None:
+        """Every fact retired leaves the base weights, bit for bit."""
+        made = editor()
+        before = weights(made)
+        made.rebuild(requests(), some_z(made, requests()))
+        empty = made.rebuild([], {})
+        assert all(torch.equal(a, b) for a, b in zip(weights(made), before, strict=True))
+        assert (empty.misses, empty.residual) == ((), 0.0)
+        assert set(empty.tensors) == {made.adapter.weight_name(layer) for layer in LAYERS}
+
+    def test_restore_puts_the_base_back(self) -> None:
+        """Exactly."""
+        made = editor()
+        before = weights(made)
+        made.rebuild(requests(), some_z(made, requests()))
+        made.restore()
+        assert all(torch.equal(a, b) for a, b in zip(weights(made), before, strict=True))
+
+    def test_load_brings_a_candidate_back(self) -> None:
+        """The stored tensors are all that a candidate is."""
+        made = editor("gpt2")
+        rebuilt = made.rebuild(requests(), some_z(made, requests()))
+        candidate = weights(made)
+        made.restore()
+        made.load(rebuilt.tensors)
+        assert all(torch.equal(a, b) for a, b in zip(weights(made), candidate, strict=True))
+
+    def test_load_refuses_other_weights(self) -> None:
+        """A name that is not edited is an error, not ignored."""
+        made = editor()
+        with pytest.raises(EditError, match=r"^lm_head\.weight is not one of the edited weights"):
+            made.load({"lm_head.weight": torch.zeros(1)})
+
+
+class TestRefused:
+    """What is no live set."""
+
+    def test_contradictions_by_name(self) -> None:
+        """One prompt can't end with two objects."""
+        made = editor()
+        live = [request("France", "Paris"), request("France", "Tokyo", number=2)]
+        with pytest.raises(EditError, match=r"'The capital of France is' .*'(Paris|Tokyo)' and '(Paris|Tokyo)'"):
+            made.rebuild(live, some_z(made, live))
+
+    def test_a_missing_z_by_name(self) -> None:
+        """Nothing is left out in silence."""
+        made = editor()
+        targets = some_z(made, requests()[1:])
+        before = weights(made)
+        with pytest.raises(EditError, match="no z for 'The capital of France is'"):
+            made.rebuild(requests(), targets)
+        assert all(torch.equal(a, b) for a, b in zip(weights(made), before, strict=True))
+
+    def test_the_same_fact_twice_is_no_contradiction(self) -> None:
+        """Two requests may say the same."""
+        made = editor()
+        live = [requests()[0], requests()[0]]
+        assert made.rebuild(live, some_z(made, live)).residual < 0.5
+
+    def test_a_z_that_is_not_finite(self) -> None:
+        """It never gets into the weights: the base is put back."""
+        made = editor()
+        before = weights(made)
+        targets = some_z(made, requests())
+        targets[requests()[2].content_hash][0] = float("nan")
+        with pytest.raises(EditError, match="not finite"):
+            made.rebuild(requests(), targets)
+        assert all(torch.equal(a, b) for a, b in zip(weights(made), before, strict=True))
+
+    def test_an_interrupt_leaves_the_base(self) -> None:
+        """Whoever goes on after it does not meet half an update."""
+        made = editor()
+        before = weights(made)
+
+        def interrupt(step: str) -> None:
+            if step == "solve":
+                made.adapter.write_weight(1, torch.zeros(32, 64))
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            made.rebuild(requests(), some_z(made, requests()), interrupt)
+        assert all(torch.equal(a, b) for a, b in zip(weights(made), before, strict=True))
+
+
+def halfway(made: Editor, live: list[EditRequest]) -> dict[str, Tensor]:
+    """z that go only part of the way, so that some requests are missed after the solve."""
+    solved = made.solver.solve(live)
+    targets = {}
+    for i, (one, target) in enumerate(zip(live, solved, strict=True)):
+        row = ONE.rows(made.encoder, one)[0]
+        hidden = hidden_at(made, row.ids, made.layers[-1], row.subject_last)
+        targets[one.content_hash] = hidden + (0.3 if i % 2 else 1.0) * (target.z - hidden)
+    return targets
+
+
+class TestRepair:
+    """Rounds that solve again what the candidate still misses."""
+
+    @pytest.mark.parametrize("family", FAMILIES)
+    def test_misses_shrink_and_never_grow(self, family: str) -> None:
+        """Each round that is kept misses less than the one before, and what is counted is what is missed."""
+        made = editor(family, **EASY, repair_rounds=3)
+        live = easy_requests(8)
+        steps: list[str] = []
+        rebuilt = made.rebuild(live, halfway(made, live), steps.append)
+        assert len(rebuilt.misses) > 1
+        assert all(after < before for before, after in zip(rebuilt.misses, rebuilt.misses[1:], strict=False))
+        assert steps[:2] == ["solve", f"repair 1: {rebuilt.misses[0]} missed"]
+        assert rebuilt.misses[-1] == sum(not self._said(made, one) for one in live)
+
+    @staticmethod
+    def _said(made: Editor, one: EditRequest) -> bool:
+        row = ONE.rows(made.encoder, one)[0]
+        logits = made.adapter.model(torch.tensor([row.ids])).logits[0]
+        first = len(row.ids) - row.target_len
+        return all(int(logits[i - 1].argmax()) == row.ids[i] for i in range(first, len(row.ids)))
+
+    def test_it_is_deterministic(self) -> None:
+        """Two editors of the same base give the same bits."""
+        live = easy_requests(8)
+        rebuilt: list[Rebuilt] = []
+        for _ in range(2):
+            made = editor(**EASY, repair_rounds=3)
+            rebuilt.append(made.rebuild(live, halfway(made, live)))
+        assert same(*rebuilt)
+        assert rebuilt[0].misses == rebuilt[1].misses
+
+    def test_a_round_that_does_not_help_is_taken_back(self) -> None:
+        """With a z that can't be reached, the weights are those of the solve alone."""
+        made, plain = editor(clamp=0.01, steps=2, repair_rounds=3), editor(clamp=0.01, steps=2)
+        targets = some_z(made, requests())
+        repaired, solved = made.rebuild(requests(), targets), plain.rebuild(requests(), targets)
+        assert len(repaired.misses) == 1 == len(solved.misses)
+        assert same(repaired, solved)
+
+    def test_no_rounds_when_nothing_is_missed(self) -> None:
+        """A live set that is said already costs no repair."""
+        made = editor(**EASY, repair_rounds=3, covariance_weight=1e-6)
+        live = easy_requests(3)
+        steps: list[str] = []
+        rebuilt = made.rebuild(live, z_of(made.solver.solve(live)), steps.append)
+        assert rebuilt.misses == (0,)
+        assert steps == ["solve"]
+
+    def test_the_targets_given_are_not_changed(self) -> None:
+        """What a repair solves belongs to the candidate; cached z stay as they are."""
+        made = editor(**EASY, repair_rounds=3)
+        live = easy_requests(8)
+        targets = halfway(made, live)
+        before = {key: z.clone() for key, z in targets.items()}
+        made.rebuild(live, targets)
+        assert targets.keys() == before.keys()
+        assert all(torch.equal(targets[key], before[key]) for key in before)
+
+
+@pytest.mark.parametrize("number", [1, 3, 6])
+def test_the_residual_is_what_is_left_of_z(number: int) -> None:
+    """Mean of ‖z − h‖/‖z‖ at the last critical layer, measured on the edited model."""
+    made = editor(covariance_weight=20.0)
+    live = requests()[:number]
+    targets = some_z(made, live)
+    rebuilt = made.rebuild(live, targets)
+    left = []
+    for one in live:
+        row, z = ALL.rows(ENCODER, one)[0], targets[one.content_hash]
+        left.append(float((z - hidden_at(made, row.ids, 3, row.subject_last)).norm() / z.norm()))
+    assert rebuilt.residual == pytest.approx(sum(left) / number, rel=1e-4)
+    assert rebuilt.residual > 0.01
+
+
+def test_bystanders_are_left_alone() -> None:
+    """With their weight, the other tokens of the prompts move less than without."""
+    moved = []
+    for weight in (0.0, 100.0):
+        made = editor(bystander_weight=weight)
+        live, read = requests(), _others(made)
+        before = read(live)
+        made.rebuild(live, some_z(made, live))
+        moved.append(float((read(live) - before).norm()))
+    assert moved[1] < moved[0] / 2
+
+
+def _others(made: Editor) -> Callable[[list[EditRequest]], Tensor]:
+    """Hidden states after the last critical layer, in front of each subject's last token."""
+
+    def read(live: list[EditRequest]) -> Tensor:
+        rows = [ALL.rows(ENCODER, one)[0] for one in live]
+        return torch.cat([hidden_at(made, row.ids, 3, slice(0, row.subject_last)).flatten() for row in rows])
+
+    return read
