@@ -106,8 +106,8 @@ class EditSettings(Section):
     """MEMIT's settings. Every one of them shapes the weights, so all are part of the settings fingerprint."""
 
     layers: tuple[int, ...] | Literal["auto"] = Field("auto", description="critical layers, counted from 0")
-    covariance_weight: float = Field(1500.0, gt=0, description="λ of the solve")
-    bystander_weight: float = Field(1.0, ge=0, description="weight of the prompts' other tokens beside λC")
+    covariance_weight: float = Field(800.0, gt=0, description="λ of the solve")
+    bystander_weight: float = Field(0.1, ge=0, description="weight of the prompts' other tokens beside λC")
     clamp: float = Field(1.5, gt=0, description="largest ‖δ‖ as a multiple of ‖h‖")
     learning_rate: float = Field(1.0, gt=0, description="Adam's step size in the search for z")
     steps: int = Field(40, ge=1, description="most optimiser steps for one z")
@@ -121,7 +121,7 @@ class EditSettings(Section):
     solve_dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="precision of the layers above while z is solved; auto: bfloat16 where it is native"
     )
-    repair_rounds: int = Field(3, ge=0, description="rounds that solve again what the candidate still misses")
+    repair_rounds: int = Field(2, ge=0, description="rounds that solve again what the candidate still misses")
     seed: int = Field(20220, description="seed of the sampled prefixes")
 
 
@@ -130,7 +130,7 @@ class CovarianceSettings(Section):
 
     tokens: int = Field(20_000, ge=1, description="tokens of text in all")
     text: tuple[Path, ...] = Field((), description="UTF-8 text files; none: Python's own English documentation")
-    facts_share: float = Field(0.2, ge=0, le=1, description="share of tokens from verbalised facts of the store")
+    facts_share: float = Field(0.05, ge=0, le=1, description="share of tokens from verbalised facts of the store")
     chunk_tokens: int = Field(128, ge=16, description="tokens of one sequence")
 
 

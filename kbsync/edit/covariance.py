@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,17 +102,18 @@ class CovarianceStore:
 
     def write(self, path: Path, sums: Mapping[int, Tensor], tokens: int) -> None:
         """Save tensors under `path` in one rename."""
-        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         tensors = {str(layer): t.contiguous() for layer, t in sums.items()}
         tensors["tokens"] = torch.tensor(tokens)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             save_file(tensors, temporary)
             temporary.replace(path)
         except (OSError, SafetensorError) as error:
             raise EditError(f"the covariance can't be written to {path}: {error}") from None
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
 
 
 def compute_covariance(

@@ -129,6 +129,9 @@ class Editor:
         missing = [r for r in live if r.content_hash not in targets]
         if missing:
             raise EditError(f"no z for {missing[0].rewrite.text!r}; it must be solved before the rebuild")
+        broken = [r for r in live if not bool(targets[r.content_hash].isfinite().all())]
+        if broken:
+            raise EditError(f"z of {broken[0].rewrite.text!r} is not finite; it must be solved again")
         self.restore()
         say = on_step or (lambda _: None)
         if not live:
@@ -204,7 +207,7 @@ class Editor:
             targets: dict[int, Tensor] = {}
             for at in range(0, len(missed), self.settings.batch_size):
                 part = missed[at : at + self.settings.batch_size]
-                solved = self.solver.solve([live[i] for i in part])
+                solved = self.solver.solve([live[i] for i in part], steps=self._repair_steps)
                 targets.update({i: target.z for i, target in zip(part, solved, strict=True)})
             self._update(rows, targets)
             now = self._missed(rows)
@@ -214,6 +217,11 @@ class Editor:
             missed = now
             counts.append(len(missed))
         return counts
+
+    @property
+    def _repair_steps(self) -> int:
+        """A candidate that nearly says an object needs about half the way that z came from the base model."""
+        return max(1, self.settings.steps // 2)
 
     def _missed(self, rows: Sequence[Sequence[Row]]) -> list[int]:
         """Requests whose prompt greedy decoding does not end with the object."""

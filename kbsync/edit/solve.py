@@ -36,6 +36,8 @@ def closed_form(residual: Tensor, keys: Tensor, covariance: Tensor, weight: floa
 
 def _cholesky(matrix: Tensor, name: str) -> Tensor:
     """The lower factor. A pivot lost in rounding is as bad as a negative one: what is divided by it is noise."""
+    if not bool(matrix.isfinite().all()):
+        raise EditError(f"{name} is not finite; a z or a weight of the model must be broken")
     factor: Tensor
     factor, info = torch.linalg.cholesky_ex(matrix)
     size = matrix.shape[0]

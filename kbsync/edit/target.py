@@ -195,13 +195,16 @@ class TargetSolver:
         """Tokens after the subject in the longest context: requests of like length make good batches."""
         return max(len(r.inputs) - r.subject_last for r in self.contexts.rows(self.encoder, request))
 
-    def solve(self, requests: Sequence[EditRequest]) -> list[Target]:
-        """z for each request, in the order given. Raises EditError if a δ is not finite."""
+    def solve(self, requests: Sequence[EditRequest], steps: int | None = None) -> list[Target]:
+        """z for each request, in the order given, in at most `steps` steps (the settings' own number without).
+
+        Raises EditError if a δ is not finite.
+        """
         if not requests:
             return []
         started = time.perf_counter()
         problem, hidden = self._problem(requests)
-        delta, loss, steps = self._optimise(problem, hidden)
+        delta, loss, taken = self._optimise(problem, hidden, steps or self.settings.steps)
         finite = (hidden + delta).isfinite().all(-1)
         if not bool(finite.all()):
             bad = int((~finite).nonzero()[0])
@@ -212,7 +215,7 @@ class TargetSolver:
                 content_hash=request.content_hash,
                 z=(hidden[i] + delta[i]).cpu(),
                 loss=float(loss[i]),
-                steps=int(steps[i]),
+                steps=int(taken[i]),
                 delta_norm=float(delta[i].norm()),
                 hidden_norm=float(hidden[i].norm()),
                 seconds=share,
@@ -233,24 +236,24 @@ class TargetSolver:
         batch = align(ids, [row.subject_last for row in rows], self.top.device)
         return self.adapter.run(batch, (0, batch.ids.shape[1]), (0, self.layer + 1))[:, -1].float()
 
-    def _optimise(self, problem: _Problem, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _optimise(self, problem: _Problem, hidden: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
         """Adam on δ from zero, requests leaving the batch as they converge. Returns δ (B, d), NLL, steps."""
         settings = self.settings
         count = len(hidden)
         norms = hidden.norm(dim=-1)
         result = torch.zeros_like(hidden)
         loss = torch.zeros(count, device=hidden.device)
-        steps = torch.zeros(count, dtype=torch.long, device=hidden.device)
+        taken = torch.zeros(count, dtype=torch.long, device=hidden.device)
         active = torch.arange(count, device=hidden.device)
         delta = torch.zeros_like(hidden)
         m, v = torch.zeros_like(hidden), torch.zeros_like(hidden)
-        for step in range(1, settings.steps + 1):
+        for step in range(1, most + 1):
             delta.requires_grad_(True)
             nll, kl = problem.losses(delta)
             size = delta.norm(dim=-1) / norms[active] ** 2
             total = nll + settings.kl_weight * kl + settings.decay * size
-            done = (nll.detach() < settings.stop_loss) | (step == settings.steps)
-            result[active], loss[active], steps[active] = delta.detach(), nll.detach(), step
+            done = (nll.detach() < settings.stop_loss) | (step == most)
+            result[active], loss[active], taken[active] = delta.detach(), nll.detach(), step
             if bool(done.all()):
                 break
             (gradient,) = torch.autograd.grad(total.sum(), delta)
@@ -265,4 +268,4 @@ class TargetSolver:
                     kept = (~done).nonzero()[:, 0]
                     problem.keep(kept)
                     active, delta, m, v = active[kept], delta[kept], m[kept], v[kept]
-        return result, loss, steps
+        return result, loss, taken

@@ -29,8 +29,11 @@ def convert(gguf: Path, cache: Path) -> Path:
     folder = cache / "models" / f"{gguf.stem}-{file_sha256(gguf)[:16]}-v{CONVERSION}"
     if (folder / "config.json").exists():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".convert-", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".convert-", dir=folder.parent))
+    except OSError as error:
+        raise ModelError(f"model.cache: nothing can be written to {folder.parent}: {error}") from None
     try:
         _write(gguf, temporary)
         temporary.replace(folder)

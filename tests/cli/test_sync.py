@@ -143,12 +143,12 @@ def test_the_daemon_syncs_answers_triggers_and_ends(
     with _running(line) as daemon:
         url = f"sqlite:///{config.parent}/kbsync.db"
         _until(lambda: _runs(url) >= 1, daemon)
-        answered = data(call("trigger", "--wait", "--timeout", "60", "--json"))
+        answered = data(call("trigger", "--wait", "--timeout", "300", "--json"))
         assert answered["status"] == "unchanged"
         assert data(call("status", "--json"))["daemon"]["up"] is True
         assert "on this store already" in _second(line)
         daemon.send_signal(number)
-        out, err = daemon.communicate(timeout=60)
+        out, err = daemon.communicate(timeout=300)
     assert daemon.returncode == 0
     assert out == ""
     events = [json.loads(line)["event"] for line in err.splitlines() if line.startswith("{")]
@@ -170,7 +170,7 @@ def _running(line: list[str]) -> Iterator[subprocess.Popen[str]]:
 
 def _second(line: list[str]) -> str:
     """What a second daemon on the same store says; it ends with 4."""
-    second = subprocess.run(line, capture_output=True, text=True, timeout=60)
+    second = subprocess.run(line, capture_output=True, text=True, timeout=300)
     assert second.returncode == 4
     return second.stderr
 
@@ -185,7 +185,7 @@ def _runs(url: str) -> int:
 
 
 def _until(done: Any, daemon: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not done():
         assert daemon.poll() is None, daemon.communicate()
         assert time.monotonic() < deadline

@@ -49,9 +49,10 @@ def model_folder(folder: Path) -> Path:
 def go_live(config: Path) -> Path:
     """Publish a checkpoint whose edited matrices are far from the base model's; returns its folder."""
     with Workbench(load_settings(config)) as bench:
-        with bench.store.begin() as tx:
-            run = runs.start_run(tx, "manual", later(0), {}, bench.base.hash, bench.settings_hash)
         adapter, layers = bench.editor.adapter, bench.editor.layers
+        hashes = bench.base.hash, bench.settings_hash
+        with bench.store.begin() as tx:
+            run = runs.start_run(tx, "manual", later(0), {}, *hashes)
         torch.manual_seed(2)
         tensors = {adapter.weight_name(one): torch.randn_like(adapter.parameter(one)) for one in layers}
         number, path = publishing.write(bench, run, [], Rebuilt(tensors, (), 0.0), [])

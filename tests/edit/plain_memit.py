@@ -33,7 +33,9 @@ def down_of(model: Any, layer: int) -> Any:
     return layer_of(model, layer).get_submodule(PLACES[model.config.model_type][1])
 
 
-def forward(model: Any, ids: Sequence[int], layer: int, at: int, delta: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def forward(
+    model: Any, ids: Sequence[int], layer: int, at: int, delta: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Logits (T, V) of one prompt, and the output of `layer` at token `at`, with `delta` added there."""
     seen: list[Tensor] = []
 
@@ -71,7 +73,9 @@ def nll_of(model: Any, rows: Sequence[Row], layer: int, delta: Tensor | None = N
     return torch.stack(means).mean()
 
 
-def solve_z(model: Any, rows: Sequence[Row], essence: Row, layer: int, settings: EditSettings) -> tuple[Tensor, int]:
+def solve_z(
+    model: Any, rows: Sequence[Row], essence: Row, layer: int, settings: EditSettings
+) -> tuple[Tensor, int]:
     """z of one request, and the number of steps."""
     h = forward(model, rows[0].ids, layer, rows[0].subject_last)[1]
     base = forward(model, essence.ids, layer, essence.subject_last)[0][-1].log_softmax(-1)

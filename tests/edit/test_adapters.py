@@ -198,7 +198,9 @@ class TestRefused:
 class TestCriticalLayers:
     """Which layers are edited."""
 
-    @pytest.mark.parametrize(("layers", "expected"), [(2, (0,)), (3, (0, 1)), (6, (1, 2, 3, 4)), (30, (4, 5, 6, 7, 8))])
+    @pytest.mark.parametrize(
+        ("layers", "expected"), [(2, (0,)), (3, (0, 1)), (6, (1, 2, 3, 4)), (30, (4, 5, 6, 7, 8))]
+    )
     def test_auto_takes_up_to_five_and_never_the_last(self, layers: int, expected: tuple[int, ...]) -> None:
         """By depth, as published for models of other depths."""
         assert critical_layers(Adapter(tiny_model(layers=layers)), "auto") == expected

@@ -87,7 +87,9 @@ class TestPrefixes:
     def test_the_settings_decide(self) -> None:
         """How many, bare or not, and chat only where there is a template."""
         model = tiny_model()
-        made = build_contexts(model, ENCODER, edit_settings(prefixes=2, bare_context=False))
+        made = build_contexts(model, ENCODER, edit_settings(prefixes=2, bare_context=False, chat_context=True))
         assert (len(made.prefixes), made.bare, made.chat) == (2, False, True)
-        plain = build_contexts(model, Encoder(tiny_tokenizer()), edit_settings(prefixes=0))
+        plain = build_contexts(
+            model, Encoder(tiny_tokenizer()), edit_settings(prefixes=0, bare_context=True, chat_context=True)
+        )
         assert (plain.prefixes, plain.bare, plain.chat) == ((), True, False)

@@ -8,7 +8,7 @@ import torch
 from kbsync.edit.keys import KeyTap, SubjectPass, bystander_moments
 from kbsync.lm.batch import align
 from tests.edit import plain_memit
-from tests.edit.setups import ALL, ENCODER, NO_BOS, hidden_at, editor
+from tests.edit.setups import ALL, ENCODER, NO_BOS, editor, hidden_at
 from tests.tiny import FAMILIES, requests
 
 
@@ -84,7 +84,9 @@ def test_bystanders_are_all_tokens_but_the_subjects_last(family: str) -> None:
         moment = torch.zeros(64, 64, dtype=torch.float64)
         for row in rows:
             seen: list[torch.Tensor] = []
-            handle = made.adapter.down(layer).register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[0]))
+            handle = made.adapter.down(layer).register_forward_pre_hook(
+                lambda _, args, seen=seen: seen.append(args[0])
+            )
             made.adapter.model(torch.tensor([row.inputs]))
             handle.remove()
             keys = seen[0].reshape(len(row.inputs), -1).double()

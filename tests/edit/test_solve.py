@@ -126,7 +126,7 @@ class TestSingular:
         """A NaN in C is named as C's."""
         R, K, C = problem(8, 5, n, 12)
         C[2, 2] = float("nan")
-        with pytest.raises(EditError, match="is not positive definite"):
+        with pytest.raises(EditError, match="is not finite"):
             closed_form(R, K, C, 1.0)
 
     def test_many_keys_need_no_covariance_of_full_rank(self) -> None:

@@ -203,7 +203,9 @@ class TestRefused:
         monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
         with pytest.raises(ModelError) as caught:
             find_folder("someone/some-model", tmp_path)
-        assert str(caught.value) == "model.base: 'someone/some-model' is no local model and can't be fetched: no route"
+        assert (
+            str(caught.value) == "model.base: 'someone/some-model' is no local model and can't be fetched: no route"
+        )
 
     def test_a_model_from_the_hub_is_a_folder(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny: Path
@@ -247,6 +249,13 @@ class TestGguf:
             gguf.convert(file, tmp_path / "cache")
         assert list((tmp_path / "cache" / "models").iterdir()) == []
 
+    def test_a_cache_that_can_not_be_written(self, tmp_path: Path) -> None:
+        """The setting is named."""
+        (tmp_path / "cache").write_text("a file is in the way")
+        (tmp_path / "model.gguf").write_bytes(b"GGUF")
+        with pytest.raises(ModelError, match=r"^model\.cache: nothing can be written"):
+            gguf.convert(tmp_path / "model.gguf", tmp_path / "cache")
+
     @pytest.mark.parametrize("size", [4, 8, 40])
     def test_a_file_that_ends_in_its_header(self, size: int, tmp_path: Path) -> None:
         """Truncation in the header is named."""
@@ -255,7 +264,9 @@ class TestGguf:
         with pytest.raises(ModelError, match="truncated"):
             gguf.convert(file, tmp_path / "cache")
 
-    def test_a_converted_folder_is_not_converted_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_converted_folder_is_not_converted_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """The folder is found by the file's content; a changed file is converted anew."""
         made: list[Path] = []
 

@@ -33,9 +33,9 @@ SUBJECTS = [
     "🇫🇷",
     "e\u0301cole",
 ]
-LABELS = st.text(
-    st.characters(exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), min_size=1, max_size=12
-).filter(lambda text: text.strip() == text)
+LABELS = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), min_size=1, max_size=12).filter(
+    lambda text: text.strip() == text
+)
 
 
 def covered(made: Encoder, text: str, token: int, head: int) -> str:

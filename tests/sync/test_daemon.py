@@ -1,0 +1,342 @@
+"""The daemon: on time, on a trigger, at once when it is overdue; one of it; and gone when it is told to."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import text
+
+from kbsync.errors import EndpointDown, Stopped, StoreError
+from kbsync.settings import ScheduleSettings
+from kbsync.store import daemons, runs, triggers
+from kbsync.store.engine import Store, open_store
+from kbsync.store.tables import RunStatus
+from kbsync.sync.clock import now
+from kbsync.sync.daemon import Daemon, overdue, schedule_of
+from kbsync.sync.progress import Silent
+from kbsync.sync.run import Report
+from kbsync.sync.workbench import Workbench
+from tests.sync.rig import Rig
+
+PATIENCE = timedelta(seconds=60)
+
+
+@dataclass
+class FakeSync:
+    """A sync that only writes its run's row, and raises the next of `errors` if there is one."""
+
+    errors: list[Exception | None] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
+    hold: threading.Event | None = None
+
+    def __call__(self, bench: Workbench, trigger: str) -> Report:
+        self.seen.append(trigger)
+        error = self.errors.pop(0) if self.errors else None
+        if isinstance(error, StoreError):  # refused: no row was written, the trigger waits on
+            raise error
+        with bench.store.begin() as tx:
+            run_id = runs.start_run(tx, trigger, now(), {})
+            triggers.take(tx, run_id)
+        if self.hold is not None:
+            self.hold.wait(10)
+        status = RunStatus.FAILED if error else RunStatus.UNCHANGED
+        with bench.store.begin() as tx:
+            runs.finish_run(tx, run_id, status, now(), str(error) if error else None)
+            triggers.finish(tx, run_id, now())
+        if error is not None:
+            raise error
+        return Report(run_id, status, None, {}, [], [], None, 0.0)
+
+
+@contextmanager
+def running(rig: Rig, sync: FakeSync, **schedule: object) -> Iterator[Daemon]:
+    """A daemon at work in a thread, which has ended when the block has."""
+    daemon = Daemon(rig.settings(schedule={"poll_s": 0.02, **schedule}), Silent(), sync)
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            daemon.run()
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield daemon
+    finally:
+        daemon.stop()
+        thread.join(20)
+    assert not thread.is_alive()
+    assert failures == []
+
+
+@pytest.fixture
+def store(fresh: Rig) -> Iterator[Store]:
+    """The daemon's store, from another connection."""
+    with open_store(fresh.settings().store.url) as one:
+        yield one
+
+
+def wait_for(happened: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait until it has happened."""
+    until = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < until, "it never happened"
+        time.sleep(0.01)
+
+
+def ask(store: Store) -> int:
+    """Trigger a run, as another process would."""
+    with store.begin() as tx:
+        return triggers.request(tx, "tests", now())
+
+
+def settled(store: Store, started: datetime, status: RunStatus = RunStatus.UNCHANGED) -> None:
+    """A run that began and ended at a time."""
+    with store.begin() as tx:
+        runs.finish_run(tx, runs.start_run(tx, "schedule", started, {}), status, started)
+
+
+def answered(store: Store, trigger: int) -> Callable[[], bool]:
+    """Whether the trigger's run has ended."""
+
+    def check() -> bool:
+        with store.read() as tx:
+            return triggers.state(tx, trigger).done_at is not None
+
+    return check
+
+
+def test_it_runs_at_start_when_overdue(fresh: Rig, store: Store) -> None:
+    """A store that was never synced is synced at once, and the next run is on the schedule."""
+    sync = FakeSync()
+    with running(fresh, sync):
+        wait_for(lambda: sync.seen == ["startup"])
+
+        def told() -> bool:
+            with store.read() as tx:
+                one = daemons.latest(tx)
+                return one is not None and one.next_run_at is not None
+
+        wait_for(told)
+        with store.read() as tx:
+            one = daemons.latest(tx)
+            assert one is not None
+            assert one.is_up(now(), PATIENCE)
+            assert one.pid == os.getpid()
+            assert one.next_run_at is not None
+            assert timedelta(minutes=59) < one.next_run_at - now() <= timedelta(minutes=60)
+
+
+def test_it_waits_when_it_is_not_overdue(fresh: Rig, store: Store) -> None:
+    """A restart shortly after a run does not run again."""
+    settled(store, now())
+    sync = FakeSync()
+    with running(fresh, sync):
+        wait_for(answered(store, ask(store)))
+    assert sync.seen == ["trigger"]
+
+
+def test_it_runs_on_schedule(fresh: Rig, store: Store) -> None:
+    """When the interval has passed a run starts."""
+    settled(store, now())
+    sync = FakeSync()
+    with running(fresh, sync, interval_minutes=0.002):
+        wait_for(lambda: sync.seen.count("schedule") >= 2)
+
+
+def test_it_runs_on_a_trigger(fresh: Rig, store: Store) -> None:
+    """A trigger in the store is answered by a run, which the trigger names."""
+    settled(store, now())
+    sync = FakeSync()
+    with running(fresh, sync):
+        trigger = ask(store)
+        wait_for(answered(store, trigger))
+    with store.read() as tx:
+        state = triggers.state(tx, trigger)
+        run = runs.run_of(tx, state.taken_run or 0)
+    assert (run.trigger, run.status) == ("trigger", RunStatus.UNCHANGED)
+
+
+def test_triggers_are_coalesced(fresh: Rig, store: Store) -> None:
+    """Three triggers that wait are answered by one run; one that comes while it runs, by a second."""
+    settled(store, now())
+    asked = [ask(store) for _ in range(3)]
+    sync = FakeSync(hold=threading.Event())
+    assert sync.hold is not None
+    with running(fresh, sync):
+        wait_for(lambda: sync.seen == ["trigger"])
+        late = ask(store)
+        sync.hold.set()
+        wait_for(answered(store, late))
+    assert sync.seen == ["trigger", "trigger"]
+    with store.read() as tx:
+        assert len({triggers.state(tx, one).taken_run for one in asked}) == 1
+
+
+def test_a_trigger_that_is_refused_is_not_tried_in_a_rush(fresh: Rig, store: Store) -> None:
+    """While another process syncs, the daemon looks again at its own pace, and answers in the end."""
+    settled(store, now())
+    sync = FakeSync(errors=[StoreError("run 7 is running"), StoreError("run 7 is running")])
+    began = time.monotonic()
+    with running(fresh, sync, poll_s=0.2):
+        wait_for(answered(store, ask(store)))
+    assert sync.seen == ["trigger"] * 3
+    assert time.monotonic() - began > 0.4
+
+
+def test_a_failed_run_does_not_end_it(fresh: Rig, store: Store) -> None:
+    """Neither an endpoint that is down nor a fault of our own ends the daemon: it runs again when asked."""
+    sync = FakeSync(errors=[EndpointDown("no answer"), RuntimeError("unforeseen")])
+    with running(fresh, sync):
+        wait_for(lambda: sync.seen == ["startup"])
+        wait_for(answered(store, ask(store)))
+        wait_for(answered(store, ask(store)))
+    assert sync.seen == ["startup", "trigger", "trigger"]
+    with store.read() as tx:
+        assert [run.status for run in runs.runs(tx)] == ["unchanged", "failed", "failed"]
+
+
+def test_a_stopped_run_ends_it(fresh: Rig, store: Store) -> None:
+    """A run that was told to stop stops the daemon too."""
+    sync = FakeSync(errors=[Stopped("stopped by the user")])
+    Daemon(fresh.settings(), Silent(), sync).run()
+    assert sync.seen == ["startup"]
+    with store.read() as tx:
+        one = daemons.latest(tx)
+    assert one is not None
+    assert one.stopped_at is not None
+
+
+def test_only_one(fresh: Rig, store: Store) -> None:
+    """A second daemon on one store is refused with the pid of the first; a dead one does not count."""
+    sync = FakeSync()
+    with running(fresh, sync):
+        wait_for(lambda: sync.seen == ["startup"])
+        with pytest.raises(StoreError, match=rf"pid {os.getpid()} on .*stop it first"):
+            Daemon(fresh.settings(), Silent(), sync).run()
+    with store.begin() as tx:
+        tx.execute(text("UPDATE daemons SET stopped_at = NULL, pid = 4194304"))
+    with running(fresh, sync):
+        wait_for(answered(store, ask(store)))
+
+
+def test_it_says_that_it_has_stopped(fresh: Rig, store: Store) -> None:
+    """After `stop` its row has an end, and it is not up."""
+    sync = FakeSync()
+    with running(fresh, sync):
+        wait_for(lambda: sync.seen == ["startup"])
+    with store.read() as tx:
+        one = daemons.latest(tx)
+        assert daemons.up(tx, now(), PATIENCE) == []
+    assert one is not None
+    assert one.stopped_at is not None
+    assert one.next_run_at is None
+
+
+def test_the_schedule_of_an_interval() -> None:
+    """Minutes, from the last time on."""
+    schedule = schedule_of(ScheduleSettings(interval_minutes=90))
+    last = datetime(2024, 5, 1, 10, 15, tzinfo=UTC)
+    assert schedule.get_next_fire_time(last, last) == last + timedelta(minutes=90)
+
+
+def test_the_schedule_of_a_cron_line() -> None:
+    """A cron line is in UTC, and takes the place of the default interval."""
+    schedule = schedule_of(ScheduleSettings(cron="30 4 * * mon"))
+    wednesday = datetime(2024, 5, 1, 10, 15, tzinfo=UTC)
+    assert schedule.get_next_fire_time(None, wednesday) == datetime(2024, 5, 6, 4, 30, tzinfo=UTC)
+
+
+AT = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("ended", "schedule", "due"),
+    [
+        ([], {}, True),
+        ([(59, RunStatus.UNCHANGED)], {}, False),
+        ([(60, RunStatus.UNCHANGED)], {}, True),
+        ([(200, RunStatus.PUBLISHED)], {}, True),
+        ([(10, RunStatus.PUBLISHED)], {}, False),
+        ([(10, RunStatus.REJECTED)], {}, False),
+        ([(10, RunStatus.FAILED)], {}, True),
+        ([(10, RunStatus.INTERRUPTED)], {}, True),
+        ([(30, RunStatus.UNCHANGED), (10, RunStatus.FAILED)], {}, False),
+        ([(90, RunStatus.UNCHANGED), (10, RunStatus.FAILED)], {}, True),
+        ([(30, RunStatus.UNCHANGED)], {"interval_minutes": 15}, True),
+        ([(30, RunStatus.UNCHANGED)], {"cron": "45 11 * * *"}, True),
+        ([(10, RunStatus.UNCHANGED)], {"cron": "45 11 * * *"}, False),
+        ([(15, RunStatus.UNCHANGED)], {"cron": "45 11 * * *"}, False),
+        ([(60 * 24, RunStatus.UNCHANGED)], {"cron": "0 12 * * *"}, True),
+        ([(60 * 23, RunStatus.UNCHANGED)], {"cron": "30 12 * * *"}, False),
+    ],
+)
+def test_overdue(store: Store, ended: list[tuple[int, RunStatus]], schedule: dict[str, object], due: bool) -> None:
+    """A run is overdue when its time came after the last one that reached an end (minutes ago, in this table)."""
+    for minutes, status in ended:
+        settled(store, AT - timedelta(minutes=minutes), status)
+    assert overdue(store, schedule_of(ScheduleSettings.model_validate(schedule)), AT) is due
+
+
+def config(rig: Rig) -> str:
+    """The rig's settings as a TOML file."""
+    lines = []
+    for section, keys in rig.settings(schedule={"poll_s": 0.1}).model_dump(mode="json").items():
+        lines.append(f"[{section}]")
+        for key, value in keys.items():
+            if value is None and section == "gate":
+                lines.append(f'{key} = "off"')
+            elif value is not None:
+                shown = str(value).lower() if isinstance(value, bool) else repr(value)
+                lines.append(f"{key} = {shown}")
+    return "\n".join(lines) + "\n"
+
+
+def test_a_real_daemon(synced: Rig) -> None:
+    """`kbsync run`: it catches up at start, answers a trigger with a run, and ends on SIGTERM within ten seconds
+    with exit code 0."""
+    file = synced.folder / "kbsync.toml"
+    file.write_text(config(synced), encoding="utf-8")
+    synced.world.changes(("Q1012", "P6", "Q2026"))
+    log = synced.folder / "daemon.log"
+    with log.open("wb") as stream:
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "kbsync.cli.main", "-c", str(file), "run"], stdout=stream, stderr=stream
+        )
+    try:
+        with open_store(synced.settings().store.url) as store:
+            trigger = ask(store)
+
+            def ended() -> bool:
+                assert daemon.poll() is None, log.read_text()
+                return answered(store, trigger)()
+
+            wait_for(ended, 120)
+            with store.read() as tx:
+                run = runs.run_of(tx, triggers.state(tx, trigger).taken_run or 0)
+                assert (run.status, run.pid) == (RunStatus.PUBLISHED, daemon.pid)
+            before = time.monotonic()
+            daemon.send_signal(signal.SIGTERM)
+            assert daemon.wait(30) == 0, log.read_text()
+            assert time.monotonic() - before < 10
+            with store.read() as tx:
+                one = daemons.latest(tx)
+            assert one is not None
+            assert (one.pid, one.stopped_at is not None) == (daemon.pid, True)
+    finally:
+        daemon.kill()
+        daemon.wait()
+    assert "Traceback" not in log.read_text()
+    assert synced.published() == synced.link() == "sync-000003"

@@ -1,0 +1,75 @@
+"""The gate: a refused candidate stays a candidate, and the published model stays what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kbsync.checkpoint.verify import verify
+from kbsync.store.tables import RunStatus
+from tests.sync.rig import Rig
+from tests.sync.world import WINDOW_2
+
+IMPOSSIBLE = {"gate": {"max_perplexity_ratio": 0.000001}}
+
+
+def test_a_refused_candidate_is_not_published(synced: Rig) -> None:
+    """An impossible threshold: the run is rejected with its reason, row and files of the candidate stay, the
+    published model is untouched."""
+    synced.world.changes(*WINDOW_2)
+    report = synced.sync(**IMPOSSIBLE)
+    assert report.status is RunStatus.REJECTED
+    assert report.reason is not None
+    assert "perplexity_ratio" in report.reason
+    assert "is not ≤ 1e-06" in report.reason
+    assert synced.run_status() == ("rejected", report.reason)
+    assert synced.rows("SELECT name, status FROM checkpoints ORDER BY id") == [
+        ("sync-000002", "published"),
+        ("sync-000003", "rejected"),
+    ]
+    assert report.checkpoint is not None
+    assert verify(report.checkpoint) == []
+    assert synced.published() == synced.link() == "sync-000002"
+    assert synced.rows("SELECT count(*) FROM publications") == [(1,)]
+    assert [(v.metric, v.passed) for v in report.verdicts] == [("perplexity_ratio", False)]
+    assert tuple(report.counts)[-1] == "gate"
+
+
+def test_a_relaxed_gate_lets_the_next_run_publish(synced: Rig) -> None:
+    """After a refusal nothing is solved again: the next run judges by its own gate and publishes."""
+    synced.world.changes(*WINDOW_2)
+    refused = synced.sync(**IMPOSSIBLE)
+    report = synced.sync()
+    assert report.status is RunStatus.PUBLISHED
+    assert report.counts["solve"]["cached"] == 6
+    assert synced.published() == synced.link() == "sync-000004"
+    assert refused.checkpoint is not None
+    (old, new) = synced.rows("SELECT weights_hash FROM checkpoints WHERE id > 1 ORDER BY id")
+    assert old == new
+
+
+def test_a_refusal_is_said_again(synced: Rig) -> None:
+    """While the gate refuses, each run says so; it is never taken for settled."""
+    synced.world.changes(*WINDOW_2)
+    assert synced.sync(**IMPOSSIBLE).status is RunStatus.REJECTED
+    assert synced.sync(**IMPOSSIBLE).status is RunStatus.REJECTED
+    assert synced.published() == "sync-000002"
+
+
+def test_going_back_after_a_refusal_is_settled(synced: Rig) -> None:
+    """Facts that a refused candidate was to hold, and that are gone again, leave the live model as it was."""
+    country = ("Q1009", "P6")
+    synced.world.changes((*country, "Q2024"))
+    assert synced.sync(**IMPOSSIBLE).status is RunStatus.REJECTED
+    synced.world.changes((*country, None))
+    assert synced.sync().status is RunStatus.UNCHANGED
+    assert synced.published() == "sync-000002"
+    assert set(synced.rows("SELECT status FROM edit_requests")) == {("edited",), ("withdrawn",)}
+
+
+def test_settings_that_were_refused_and_taken_back(synced: Rig) -> None:
+    """Other settings made a candidate that was refused; with the old ones, the live model is as it should be,
+    and the ledger says of its facts that they are edited."""
+    assert synced.sync(edit={"steps": 3}, **IMPOSSIBLE).status is RunStatus.REJECTED
+    assert synced.sync().status is RunStatus.UNCHANGED
+    assert set(synced.rows("SELECT status FROM edit_requests")) == {("edited",)}
+    assert Path(synced.checkpoints / "live").resolve().name == "sync-000002"
