@@ -106,7 +106,7 @@ class EditSettings(Section):
     """MEMIT's settings. Every one of them shapes the weights, so all are part of the settings fingerprint."""
 
     layers: tuple[int, ...] | Literal["auto"] = Field("auto", description="critical layers, counted from 0")
-    covariance_weight: float = Field(800.0, gt=0, description="λ of the solve")
+    covariance_weight: float = Field(600.0, gt=0, description="λ of the solve")
     bystander_weight: float = Field(0.1, ge=0, description="weight of the prompts' other tokens beside λC")
     clamp: float = Field(1.5, gt=0, description="largest ‖δ‖ as a multiple of ‖h‖")
     learning_rate: float = Field(1.0, gt=0, description="Adam's step size in the search for z")

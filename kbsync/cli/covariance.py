@@ -1,4 +1,4 @@
-"""`kbsync covariance`: the second moment of keys, ahead of the first sync."""
+"""`kbsync covariance`: the second moment of keys, ahead of a sync."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from kbsync.cli import show
 from kbsync.cli.state import State, json_option, pass_state
 
 
-@click.command("covariance", short_help="Compute C ahead of the first sync.")
+@click.command("covariance", short_help="Compute C ahead of a sync.")
 @json_option
 @pass_state
 def command(state: State) -> None:
     """Compute C, the second moment of the base model's keys over ordinary text.
 
-    The first sync does it by itself; this is for doing it ahead, as when a larger model takes long. C is kept in
-    model.cache, computed once per base model, layers and text. An interrupted computation goes on from its last
+    A sync does it by itself; this is for doing it ahead, as when a larger model takes long. A share of the text is
+    facts of the store, so run it after a first pull. C is kept in model.cache, computed once per base model,
+    layers and text. An interrupted computation goes on from its last
     saved part.
 
     \b

@@ -206,7 +206,7 @@ def checkpoint_named(tx: Session, name: str) -> Checkpoint:
     """One checkpoint by its name. Raises StoreError when there is none of it."""
     row = tx.scalars(select(CheckpointRow).where(CheckpointRow.name == name)).one_or_none()
     if row is None:
-        raise StoreError(f"there is no checkpoint named {name}; `kbsync checkpoints` lists them")
+        raise StoreError(f"there is no checkpoint named {name}; `kbsync checkpoint list` lists them")
     return _checkpoint(row)
 
 
@@ -225,7 +225,7 @@ def _live_row(tx: Session) -> PublicationRow | None:
 def _row(tx: Session, checkpoint_id: int) -> CheckpointRow:
     row = tx.get(CheckpointRow, checkpoint_id)
     if row is None:
-        raise StoreError(f"there is no checkpoint {checkpoint_id}; `kbsync checkpoints` lists them")
+        raise StoreError(f"there is no checkpoint {checkpoint_id}; `kbsync checkpoint list` lists them")
     return row
 
 

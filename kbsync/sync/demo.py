@@ -5,9 +5,10 @@ It is the same code as the service: only the endpoint, the folders and the passi
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +26,15 @@ from kbsync.sync.workbench import Workbench
 
 WINDOWS = ("data/demo/window-1.ru.gz", "data/demo/window-2.ru.gz")
 _MARK = ".kbsync-demo"
+_WRITTEN: Mapping[str, tuple[str, ...]] = {  # sections and keys of the config that is left behind; (): all keys
+    "store": ("url",),
+    "checkpoint": ("folder",),
+    "model": ("base", "cache"),
+    "source": ("endpoint",),
+    "watch": ("relations", "baseline"),
+    "edit": (),
+    "covariance": (),
+}
 
 QUERIES = (
     "SELECT subject_label, relation_label, object_label FROM live_facts ORDER BY subject_label LIMIT 10",
@@ -126,16 +136,14 @@ def _clear(folder: Path) -> None:
 def _write_config(folder: Path, settings: Settings) -> Path:
     """A config file that points later commands (`kbsync -c … sql`) at the demo's store and checkpoints."""
     path = folder / "kbsync.toml"
-    relations = ", ".join(f'"{relation}"' for relation in settings.watch.relations)
-    path.write_text(
-        "# written by kbsync demo: the store, checkpoints and model that it left behind\n"
-        f'[store]\nurl = "{settings.store.url}"\n\n'
-        f'[checkpoint]\nfolder = "{settings.checkpoint.folder}"\n\n'
-        f'[model]\nbase = "{settings.model.base}"\ncache = "{settings.model.cache}"\n\n'
-        f'[source]\nendpoint = "{settings.source.endpoint}"\n\n'
-        f"[watch]\nrelations = [{relations}]\n",
-        encoding="utf-8",
-    )
+    whole = settings.model_dump(mode="json")
+    lines = ["# written by kbsync demo: the store, checkpoints, model and editor settings that it left behind"]
+    for section, keys in _WRITTEN.items():
+        lines += ["", f"[{section}]"]
+        values = {key: whole[section][key] for key in keys or whole[section]}
+        # a JSON text, number, truth value or list of these is the same thing in TOML
+        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 
 

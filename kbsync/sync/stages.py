@@ -138,8 +138,9 @@ class Sync:
         """Note which base model and settings this run uses; whether they differ from the live model's."""
         bench = self.bench
         live = bench.live_checkpoint()
+        base_hash, settings_hash = bench.base.hash, bench.settings_hash  # loads the model, may write to the store
         with bench.store.begin() as tx:
-            runs.identify(tx, self.run_id, bench.base.hash, bench.settings_hash)
+            runs.identify(tx, self.run_id, base_hash, settings_hash)
             before = _last_settled(tx)
         if live is not None:
             return live.base_hash != bench.base.hash

@@ -109,6 +109,8 @@ class Workbench:
         They are chosen once, by their ids, and kept in the store: C must not change when labels or prompts do.
         """
         wanted = int(self.settings.covariance.tokens * self.settings.covariance.facts_share) // _SENTENCE_TOKENS
+        if wanted == 0:
+            return []
         with self.store.read() as tx:
             kept = texts.covariance_text(tx, wanted)
         if kept is not None:

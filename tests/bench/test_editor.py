@@ -36,7 +36,7 @@ def bench(tmp_path: Path) -> Workbench:
                     "layers": [0, 1], "steps": 4, "prefixes": 1, "batch_size": 4, "repair_rounds": 1,
                     "solve_dtype": "float32",
                 },
-                "covariance": {"tokens": 1000, "chunk_tokens": 32},
+                "covariance": {"tokens": 1000, "chunk_tokens": 32, "facts_share": 0.0},
                 "evaluate": {"drift_tokens": 64},
                 "store": {"url": f"sqlite:///{tmp_path}/never.db"},
             },

@@ -16,26 +16,19 @@ from kbsync.lm.rows import Row
 from kbsync.settings import EditSettings
 
 PLACES = {
-    "llama": ("model.layers.{}", "mlp.down_proj"),
-    "gpt2": ("transformer.h.{}", "mlp.c_proj"),
-    "gptj": ("transformer.h.{}", "mlp.fc_out"),
-    "gpt_neox": ("gpt_neox.layers.{}", "mlp.dense_4h_to_h"),
+    "llama": ("model.layers", "mlp.down_proj"),
+    "gpt2": ("transformer.h", "mlp.c_proj"),
+    "gptj": ("transformer.h", "mlp.fc_out"),
+    "gpt_neox": ("gpt_neox.layers", "mlp.dense_4h_to_h"),
 }
-
-
-def layer_of(model: Any, layer: int) -> Any:
-    """A layer's module."""
-    return model.get_submodule(PLACES[model.config.model_type][0].replace("{}", str(layer)))
 
 
 def down_of(model: Any, layer: int) -> Any:
     """A layer's down-projection."""
-    return layer_of(model, layer).get_submodule(PLACES[model.config.model_type][1])
+    return model.get_submodule(f"{PLACES[model.config.model_type][0]}.{layer}.{PLACES[model.config.model_type][1]}")
 
 
-def forward(
-    model: Any, ids: Sequence[int], layer: int, at: int, delta: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def forward(model: Any, ids: Sequence[int], layer: int, at: int, delta: Any = None) -> tuple[Tensor, Tensor]:
     """Logits (T, V) of one prompt, and the output of `layer` at token `at`, with `delta` added there."""
     seen: list[Tensor] = []
 
@@ -44,11 +37,11 @@ def forward(
         seen.append(hidden[0, at])
         if delta is None:
             return None
-        hidden = hidden.clone()
-        hidden[0, at] += delta
+        hidden = hidden.index_add(1, torch.tensor([at]), delta[None, None])
         return (hidden, *out[1:]) if isinstance(out, tuple) else hidden
 
-    handle = layer_of(model, layer).register_forward_hook(hook)
+    place = f"{PLACES[model.config.model_type][0]}.{layer}"
+    handle = model.get_submodule(place).register_forward_hook(hook)
     logits = model(torch.tensor([list(ids)]), use_cache=False).logits[0]
     handle.remove()
     return logits, seen[0]
@@ -73,9 +66,7 @@ def nll_of(model: Any, rows: Sequence[Row], layer: int, delta: Tensor | None = N
     return torch.stack(means).mean()
 
 
-def solve_z(
-    model: Any, rows: Sequence[Row], essence: Row, layer: int, settings: EditSettings
-) -> tuple[Tensor, int]:
+def solve_z(model: Any, rows: Sequence[Row], essence: Row, layer: int, settings: EditSettings) -> tuple[Any, int]:
     """z of one request, and the number of steps."""
     h = forward(model, rows[0].ids, layer, rows[0].subject_last)[1]
     base = forward(model, essence.ids, layer, essence.subject_last)[0][-1].log_softmax(-1)

@@ -47,10 +47,11 @@ def editor(
     contexts: Contexts = ALL,
     encoder: Encoder = ENCODER,
     layers: tuple[int, ...] = LAYERS,
+    dtype: torch.dtype = torch.float32,
     **settings: Any,
 ) -> Editor:
     """An editor of a fresh tiny model of six layers."""
-    adapter = Adapter(tiny_model(family, layers=6))
+    adapter = Adapter(tiny_model(family, layers=6).to(dtype))
     return Editor(adapter, encoder, contexts, layers, covariance(adapter.d_in, layers), edit_settings(**settings))
 
 

@@ -177,7 +177,7 @@ class TestKept:
             save_file({"0": torch.zeros(2, 2)}, path)
         else:
             path.write_bytes({"cut": data[: len(data) // 2], "empty": b"", "garbage": b"\xff" * 200}[damage])
-        with pytest.raises(EditError, match="is damaged .*kbsync covariance"):
+        with pytest.raises(EditError, match=r"is damaged .*kbsync covariance"):
             compute(tiny_model(), sized(text), tmp_path)
 
     def test_a_folder_that_can_not_be_written(self, text: Path, tmp_path: Path) -> None:

@@ -95,13 +95,23 @@ class TestPureFunction:
 
     @pytest.mark.parametrize("seed", range(3))
     def test_the_order_of_the_live_set_does_not_matter(self, seed: int) -> None:
-        """Bit-identical weights, repair included."""
-        made = editor(**EASY, repair_rounds=2)
-        live = easy_requests()
-        targets = z_of(made.solver.solve(live))
+        """Bit-identical weights, and in float64, where a sum taken in another order would show."""
+        made = editor(contexts=ONE, dtype=torch.float64)
+        live = requests()
+        generator = torch.Generator().manual_seed(seed)
+        targets = {one.content_hash: 5 * torch.randn(32, generator=generator) for one in live}
         first = made.rebuild(live, targets)
         random.Random(seed).shuffle(live)
         assert same(made.rebuild(live, targets), first)
+
+    def test_nor_does_it_for_repair(self) -> None:
+        """What is missed is solved again in the same batches."""
+        made = editor(**EASY, repair_rounds=2, batch_size=2)
+        live = easy_requests(8)
+        targets = halfway(made, live)
+        first = made.rebuild(live, targets)
+        assert len(first.misses) > 1
+        assert same(made.rebuild(live[::-1], targets), first)
 
     def test_nothing_accumulates(self) -> None:
         """The same live set after another one gives the same bits."""

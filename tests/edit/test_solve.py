@@ -111,7 +111,7 @@ class TestSingular:
         C[-1], C[:, -1] = C[0], C[:, 0]
         C[-1, -1] = C[0, 0] * (1 + 1e-16)
         C += 1e-18 * torch.eye(8, dtype=torch.float64)
-        with pytest.raises(EditError, match="^C is not positive definite"):
+        with pytest.raises(EditError, match=r"^C is not positive definite"):
             closed_form(R, K, C, 1.0)
 
     def test_scales_that_differ_are_not_taken_for_singular(self) -> None:
@@ -135,5 +135,5 @@ class TestSingular:
         np.testing.assert_allclose(
             closed_form(R, K, torch.zeros(8, 8), 1.0).numpy(), naive(R, K, torch.zeros(8, 8), 1.0), rtol=1e-6
         )
-        with pytest.raises(EditError, match="^λC \\+ KKᵀ is not positive definite"):
+        with pytest.raises(EditError, match=r"^λC \+ KKᵀ is not positive definite"):
             closed_form(R, K[:, :1].expand(8, 20), torch.zeros(8, 8), 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -33,6 +34,6 @@ def says(encoder: Encoder, chains: dict[str, float]) -> Any:
     table = torch.zeros(VOCAB, VOCAB)
     for text, logit in chains.items():
         ids = encoder.text_ids(text)
-        for one, following in zip(ids, ids[1:], strict=False):
+        for one, following in pairwise(ids):
             table[one, following] = logit
     return bigram(table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -127,7 +128,7 @@ class TestOutcomes:
         long = replace(REQUEST, target_new="Ludwig van")
         ids = PLAIN.text_ids(" is Ludwig van")
         table = torch.zeros(VOCAB, VOCAB)
-        for one, following in zip(ids, ids[1:], strict=False):
+        for one, following in pairwise(ids):
             table[one, following] = 6.0
         table[PLAIN.text_ids(" is")[0], PLAIN.text_ids(" Japan")[0]] = 5.0
         rewrite = asked(bigram(table), long)[0]

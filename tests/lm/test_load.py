@@ -103,7 +103,7 @@ class TestRefused:
 
     def test_a_folder_without_a_config(self, tmp_path: Path) -> None:
         """Any other folder is not a model."""
-        with pytest.raises(ModelError, match="no config.json"):
+        with pytest.raises(ModelError, match=r"no config\.json"):
             read(tmp_path)
 
     def test_a_folder_without_weights(self, folder: Path) -> None:

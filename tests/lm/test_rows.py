@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
+from tokenizers.normalizers import Replace
 
 from kbsync.errors import ModelError
 from kbsync.facts import Prompt
@@ -205,16 +206,8 @@ class TestSpecialTokens:
 def test_a_subject_without_tokens_is_refused() -> None:
     """A tokenizer that drops the label can't say where it ends."""
     tokenizer = tiny_tokenizer()
-    tokenizer.add_tokens([AddedToken("France", special=True, lstrip=True)])
-
-    class Dropping(Encoder):
-        """Gives no offsets for the label."""
-
-    made = Dropping(tokenizer)
-    real = tokenizer._tokenizer
-    from tokenizers.normalizers import Replace
-
-    real.normalizer = Replace("xyz", "")
+    tokenizer._tokenizer.normalizer = Replace("xyz", "")
+    made = Encoder(tokenizer)
     with pytest.raises(ModelError, match="'xyz'"):
         made.plain(Prompt.fill("The capital of {} is", "xyz"), "Paris")
 
