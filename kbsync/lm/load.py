@@ -149,7 +149,7 @@ def load_base(settings: ModelSettings) -> BaseModel:
         model=model,
         tokenizer=tokenizer,
         encoder=Encoder(tokenizer, bos=settings.bos),
-        weights_hash=_hash_files(sorted(folder.glob("*.safetensors"))),
+        weights_hash=_hash_files([folder / "config.json", *sorted(folder.glob("*.safetensors"))]),
         tokenizer_hash=_hash_files([f for f in _tokenizer_files(folder) if f.exists()]),
     )
 

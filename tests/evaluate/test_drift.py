@@ -65,10 +65,10 @@ class TestRetired:
         assert all(o.success and o.accuracy and o.phase is Phase.AFTER for o in outcomes)
         assert all(o.logp_old == o.logp_new for o in outcomes)
 
-    @pytest.mark.parametrize(("more", "kept"), [(0.9, True), (1.1, False)])
-    def test_a_rise_of_a_nat_per_token_is_favour(self, more: float, kept: bool) -> None:
+    @pytest.mark.parametrize(("more", "kept"), [(1.8, True), (2.2, False)])
+    def test_a_rise_of_two_nats_per_token_is_favour(self, more: float, kept: bool) -> None:
         """Each side of the threshold, where neither model says the object."""
-        assert FAVOURED_NATS == 1.0
+        assert FAVOURED_NATS == 2.0
         louder = {" is the": 9.0}
         base = base_of({**louder, " is Germany": 0.0})
         after = ask_retired(says(PLAIN, {**louder, " is Germany": more}), PLAIN, RETIRED, base)[0]

@@ -26,10 +26,13 @@ QUERIES = {
     "outcomes": (
         "SELECT r.content_hash, o.phase, o.kind, o.idx, o.prompt, o.target_new, o.target_old, o.success, "
         "o.accuracy "
-        "FROM outcomes o JOIN edit_requests r ON r.id = o.request_id JOIN runs ON runs.id = o.run_id "
-        "WHERE runs.status = 'published'"
+        "FROM outcomes o JOIN edit_requests r ON r.id = o.request_id JOIN checkpoints c ON c.run_id = o.run_id "
+        "WHERE c.status = 'published'"
     ),
-    "metrics": "SELECT name, phase, count FROM metrics JOIN runs ON runs.id = run_id WHERE status = 'published'",
+    "metrics": (
+        "SELECT m.name, m.phase, m.count FROM metrics m JOIN checkpoints c ON c.run_id = m.run_id "
+        "WHERE c.status = 'published'"
+    ),
 }
 
 

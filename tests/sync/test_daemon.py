@@ -40,13 +40,14 @@ class FakeSync:
     hold: threading.Event | None = None
 
     def __call__(self, bench: Workbench, trigger: str) -> Report:
-        self.seen.append(trigger)
         error = self.errors.pop(0) if self.errors else None
         if isinstance(error, StoreError):  # refused: no row was written, the trigger waits on
+            self.seen.append(trigger)
             raise error
         with bench.store.begin() as tx:
             run_id = runs.start_run(tx, trigger, now(), {})
             triggers.take(tx, run_id)
+        self.seen.append(trigger)  # what is asked for from now on is for the next run
         if self.hold is not None:
             self.hold.wait(10)
         status = RunStatus.FAILED if error else RunStatus.UNCHANGED

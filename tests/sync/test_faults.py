@@ -23,12 +23,15 @@ from kbsync.errors import (
 )
 from kbsync.store import runs
 from kbsync.store.engine import open_store
+from kbsync.store.schema import VERSION_TABLE
 from kbsync.store.tables import RunStatus
 from kbsync.sync import planning, run, solving
 from kbsync.sync.clock import now
 from tests.source.faults import GOOD, Answer, serve
 from tests.sync.rig import Rig
 from tests.sync.world import GOVERNMENT, STATE, WINDOW_2, person
+
+UNSEEN = "Q2999"  # a person whom no statement named before
 
 FAULTS = {
     "server error": (Answer(status=500, body=b"down"), EndpointDown),
@@ -77,13 +80,13 @@ def test_no_endpoint_at_all(synced: Rig) -> None:
 )
 def test_a_label_that_can_not_be_said(synced: Rig, label: str | None, reason: str) -> None:
     """The fact is held under this reason, and edited once its item has a label that can be said."""
-    synced.world.name(person(20), label)
-    synced.world.changes(("Q1011", GOVERNMENT, person(20)))
+    synced.world.name(UNSEEN, label)
+    synced.world.changes(("Q1011", GOVERNMENT, UNSEEN))
     assert synced.sync().status is RunStatus.UNCHANGED
     assert synced.rows("SELECT subject, reason FROM held_facts") == [("Q1011", reason)]
     assert synced.rows("SELECT outcome FROM changes WHERE run_id = 3") == [(f"held: {reason}",)]
-    synced.world.name(person(20), "Uwe")
-    synced.world.changes(("Q1011", GOVERNMENT, person(20)))
+    synced.world.name(UNSEEN, "Uwe")
+    synced.world.changes(("Q1011", GOVERNMENT, UNSEEN))
     assert synced.sync().status is RunStatus.PUBLISHED
     assert synced.rows("SELECT * FROM held_facts") == []
 
@@ -127,7 +130,7 @@ def test_a_model_without_weights(synced: Rig, tmp_path: Path) -> None:
 def test_a_store_of_a_newer_kbsync(synced: Rig) -> None:
     """SchemaMismatch before anything is touched."""
     with open_store(synced.settings().store.url) as store, store.begin() as tx:
-        tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+        tx.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
     with pytest.raises(SchemaMismatch):
         synced.sync()
     assert synced.link() == "sync-000002"

@@ -61,7 +61,7 @@ def test_the_whole_loop(any_store: Rig) -> None:
     rig.world.changes(*WINDOW_2)
     two = rig.sync()
     assert two.status is RunStatus.PUBLISHED
-    assert two.counts["solve"] == {"known": 0, "failed": 0, "cached": 3, "solved": 3, "steps": 75}
+    assert two.counts["solve"] == {"known": 0, "failed": 0, "cached": 3, "solved": 3, "steps": 48}
     assert rig.published() == rig.link() == "sync-000003"
     assert live_facts(rig) == {
         ("Q1001", GOVERNMENT, "Sami"), ("Q1003", STATE, "Tara"), ("Q1004", GOVERNMENT, "Pia"),
