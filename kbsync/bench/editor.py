@@ -98,7 +98,7 @@ def _request(row: dict[str, str], catalogue: Catalogue) -> EditRequest | None:
 
 
 def bench_editor(bench: Workbench, edits: int) -> EditorBench:
-    """Solve, rebuild and evaluate `edits` real changes; nothing is stored."""
+    """Solve, rebuild and evaluate `edits` real changes; none of it is stored but the sentences behind C."""
     requests = real_changes(bench.catalogue, edits)
     editor = bench.editor
     editor.restore()

@@ -13,7 +13,7 @@ from kbsync.cli.state import State, json_option, pass_state
 
 @click.group("bench", short_help="Measure speed and quality on this machine.")
 def command() -> None:
-    """Measure speed and quality on this machine. Nothing is stored, and the published model is not touched."""
+    """Measure speed and quality on this machine. The published model is not touched."""
 
 
 @command.command("editor", short_help="Seconds per solved z and per rebuilt fact, and what they buy.")
@@ -32,7 +32,7 @@ def editor(state: State, edits: int, out: Path | None) -> None:
     """
     from kbsync.bench.editor import bench_editor
 
-    state.stays = "nothing was stored"
+    state.stays = "no edit was stored"
     with state.bench() as bench:
         result = bench_editor(bench, edits).as_json()
     if out is not None:

@@ -117,6 +117,7 @@ def demo_settings(folder: Path, endpoint: str, config: Path | None = None) -> Se
         config or share("config/embedded.toml"),
         {
             "source": {"endpoint": endpoint},
+            "model": {"cache": (folder.parent / "cache").resolve()},  # outlives the demo, and never lies in a wheel
             "store": {"url": f"sqlite:///{(folder / 'kbsync.db').resolve()}"},
             "checkpoint": {"folder": (folder / "checkpoints").resolve()},
         },

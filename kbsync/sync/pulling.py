@@ -60,7 +60,7 @@ def _pull_relation(
     for page in pages:
         with bench.store.begin() as tx:
             pulled = source.assemble(page, known.statements_of(tx, relation, page.subjects), now=at)
-            mirror.apply(tx, run_id, now(), pulled, baseline=first or page.baseline)
+            mirror.apply(tx, run_id, now(), pulled, baseline=first)
             counts.update(pulled.counts)
             counts["changes"] += len(pulled.changes)
         seen_labels.update(item.id for item in (*pulled.items, *pulled.labels))
