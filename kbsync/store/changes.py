@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -43,6 +43,25 @@ def settle(tx: Session, outcomes: Mapping[Fact, str]) -> int:
         for fact, outcome in outcomes.items()
         if fact in latest and latest[fact][1] != outcome
     ]
+    if moved:
+        tx.execute(update(ChangeRow), moved)
+    return len(moved)
+
+
+def settle_the_rest(tx: Session, open_facts: Collection[Fact]) -> int:
+    """Name the outcome of every pending change that the plan makes nothing of; returns how many rows that moved.
+
+    A fact that is gone is `retired`. One that is not in `open_facts` (wanted or held) is `not current`: another
+    value, or the one of the baseline, is what the plan goes by.
+    """
+    moved: list[dict[str, object]] = []
+    for row in tx.scalars(select(ChangeRow).where(ChangeRow.outcome == "pending")):
+        if row.kind is ChangeKind.RETIRED:
+            moved.append({"id": row.id, "outcome": "retired"})
+            continue
+        value = _value(row.new_kind, row.new_value)
+        if value is None or Fact(row.subject, row.relation, value) not in open_facts:
+            moved.append({"id": row.id, "outcome": "not current"})
     if moved:
         tx.execute(update(ChangeRow), moved)
     return len(moved)

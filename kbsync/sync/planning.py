@@ -48,6 +48,8 @@ def plan(bench: Workbench, run_id: int) -> Planned:
         holds.save_held(tx, run_id, now(), result.held)
         gone = _withdraw(tx, run_id, result.wanted)
         changes.settle(tx, {held.fact: f"held: {held.reason}" for held in result.held})
+        planned = {request.fact for request in result.wanted} | {held.fact for held in result.held}
+        changes.settle_the_rest(tx, planned)
         wanted = requests.requests_by_id(tx, ids)
     return Planned(tuple(wanted), _counts(result, gone))
 

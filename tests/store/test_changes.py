@@ -55,3 +55,18 @@ def test_outcomes_are_counted_per_run(moved: Store) -> None:
         assert changes.outcome_counts(tx, 2) == {"pending": 1, "superseded": 1}
         assert len(changes.changes_of(tx, run_id=2)) == 2
         assert len(changes.changes_of(tx, limit=1)) == 1
+
+
+def test_the_rest_is_named_too(moved: Store) -> None:
+    """After a plan no change is pending but those of facts that it wants or holds."""
+    with moved.begin() as tx:
+        mirror.apply(tx, new_run(tx, 3), later(3), page([statement(2, "Q9"), statement(2, "Q6", "Q31")]), False)
+        assert changes.settle_the_rest(tx, {fact(value="Q9")}) == 3
+        told = outcomes(tx)
+        assert [row for row in told if row[0] == "retired"] == [
+            ("retired", "Q7", "retired"),
+            ("retired", "Q8", "retired"),
+        ]
+        assert ("added", "Q9", "pending") in told
+        assert ("added", "Q6", "not current") in told
+        assert changes.settle_the_rest(tx, {fact(value="Q9")}) == 0
