@@ -31,7 +31,7 @@ run: $(RUN_STAMP)
 	$(VENV)/bin/kbsync demo
 
 test: $(DEV_STAMP)
-	$(PY) -m pytest
+	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 lint: $(DEV_STAMP)
 	$(PY) -m ruff check .

@@ -108,16 +108,16 @@ class EditSettings(Section):
     layers: tuple[int, ...] | Literal["auto"] = Field("auto", description="critical layers, counted from 0")
     covariance_weight: float = Field(600.0, gt=0, description="λ of the solve")
     bystander_weight: float = Field(0.1, ge=0, description="weight of the prompts' other tokens beside λC")
-    clamp: float = Field(1.5, gt=0, description="largest ‖δ‖ as a multiple of ‖h‖")
-    learning_rate: float = Field(1.0, gt=0, description="Adam's step size in the search for z")
-    steps: int = Field(40, ge=1, description="most optimiser steps for one z")
+    clamp: float = Field(1.4, gt=0, description="largest ‖δ‖ as a multiple of ‖h‖")
+    steps: int = Field(40, ge=1, description="most evaluations of the loss for one z")
     stop_loss: float = Field(0.02, gt=0, description="a request is done when the object's NLL is below this")
-    kl_weight: float = Field(0.0625, ge=0, description="weight of KL(edited ‖ base) at `<subject> is a`")
+    kl_weight: float = Field(0.01, ge=0, description="weight of KL(edited ‖ base) at `<subject> is a`")
     decay: float = Field(0.5, ge=0, description="weight of ‖δ‖/‖h‖ squared")
-    prefixes: int = Field(1, ge=0, description="seeded prefixes sampled from the model, as contexts of z")
+    question_context: bool = Field(True, description="also solve z after the relation's question, in plain text")
+    prefixes: int = Field(0, ge=0, description="seeded prefixes sampled from the model, as contexts of z")
     chat_context: bool = Field(False, description="also solve z inside the model's chat template")
     bare_context: bool = Field(False, description="also solve z without BOS, where the model takes one")
-    batch_size: int = Field(32, ge=1, description="requests solved together")
+    batch_size: int = Field(64, ge=1, description="requests solved together")
     solve_dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="precision of the layers above while z is solved; auto: bfloat16 where it is native"
     )
@@ -139,7 +139,6 @@ class EvaluateSettings(Section):
 
     neighbors: int = Field(4, ge=0, description="neighborhood prompts per request")
     drift_tokens: int = Field(4000, ge=64, description="tokens of the fixed text behind the perplexity ratio")
-    batch_size: int = Field(32, ge=1, description="prompts scored together")
     said_tokens: int = Field(12, ge=1, description="tokens generated to show what the model says")
 
 

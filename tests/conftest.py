@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["tests.no_skips_in_ci"]
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: one thread each, also for what they start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The tests that take longest come first, so that a worker can run them while another runs all the rest."""
+    items.sort(key=lambda item: item.path.name != "test_demo.py")
+
 
 @pytest.fixture(scope="session")
 def test_cache(pytestconfig: pytest.Config) -> Path:

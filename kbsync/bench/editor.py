@@ -136,7 +136,7 @@ def _quality(bench: Workbench, requests: Sequence[EditRequest]) -> dict[str, flo
 
     base = bench.base
     contrasts = {request.content_hash: request.target_old for request in requests}
-    found = ask(base.model, base.encoder, requests, contrasts, Phase.AFTER, bench.settings.evaluate)
+    found = ask(base.model, base.encoder, requests, contrasts, Phase.AFTER)
     quality = {metric.name: metric.value for metric in summarise(found)}
     after = text_perplexity(base.model, base.encoder, bench.settings.evaluate)
     bench.editor.restore()

@@ -11,7 +11,11 @@ from kbsync.errors import GateRefused
 
 
 @click.command("sync", short_help="Sync once, here and now.")
-@click.option("--force", is_flag=True, help="Rebuild and evaluate also when the live model holds the wanted facts.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Rebuild and evaluate also when the live model holds the wanted facts, or the gate refused them before.",
+)
 @json_option
 @pass_state
 def command(state: State, force: bool) -> None:

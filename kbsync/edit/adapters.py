@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from kbsync.errors import ModelError
 from kbsync.lm.batch import Batch
+from kbsync.lm.forest import Grove
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,7 @@ class Adapter:
 
     def run(
         self,
-        batch: Batch,
+        batch: Batch | Grove,
         columns: tuple[int, int],
         layers: tuple[int, int],
         hidden: Tensor | None = None,

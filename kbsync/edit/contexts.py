@@ -27,11 +27,14 @@ class Contexts:
     prefixes: tuple[str, ...]
     bare: bool
     chat: bool
+    question: bool = False
 
     def rows(self, encoder: Encoder, request: EditRequest) -> list[Row]:
         """The request's rows with the new object; the first one is the prompt itself, with BOS."""
         rows = [encoder.plain(request.rewrite, request.target_new)]
         rows += [encoder.plain(request.rewrite, request.target_new, prefix=p) for p in self.prefixes]
+        if self.question:
+            rows.append(encoder.plain(request.question, request.target_new))
         if self.bare and encoder.bos_id is not None:
             rows.append(encoder.plain(request.rewrite, request.target_new, bos=False))
         if self.chat:
@@ -77,4 +80,9 @@ def _continue(model: Any, ids: Sequence[int], generator: torch.Generator) -> lis
 def build_contexts(model: Any, encoder: Encoder, settings: EditSettings) -> Contexts:
     """The contexts that the settings ask for, sampled from `model` (the base model)."""
     prefixes = sample_prefixes(model, encoder, settings.prefixes, settings.seed)
-    return Contexts(prefixes, settings.bare_context, settings.chat_context and encoder.has_chat)
+    return Contexts(
+        prefixes=prefixes,
+        bare=settings.bare_context,
+        chat=settings.chat_context and encoder.has_chat,
+        question=settings.question_context,
+    )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kbsync.edit.adapters import Adapter
-from kbsync.lm.batch import Batch, align, by_length
+from kbsync.lm.forest import Grove, plant
 from kbsync.lm.rows import Row
 
 
@@ -44,26 +46,27 @@ class KeyTap:
 
 
 @torch.inference_mode()
-def bystander_moments(
-    adapter: Adapter, rows: Sequence[Row], layers: Sequence[int], batch_size: int = 64
-) -> dict[int, Tensor]:
+def bystander_moments(adapter: Adapter, rows: Sequence[Row], layers: Sequence[int]) -> dict[int, Tensor]:
     """Σ k kᵀ per layer, (d_in, d_in) float64, over every token of `rows` but the subjects' last ones.
 
     These keys stand in the very prompts that an edit is asked with; an update that moves their values undoes at
-    the words after the subject what it does at the subject.
+    the words after the subject what it does at the subject. A token that several rows share counts for each.
     """
     device = adapter.parameter(0).device
     d = adapter.d_in
     sums = {layer: torch.zeros(d, d, dtype=torch.float64, device=device) for layer in layers}
-    for indices in by_length([len(row.inputs) for row in rows], batch_size):
-        part = [rows[i] for i in indices]
-        batch = align([row.inputs for row in part], [row.subject_last for row in part], device)
-        others = batch.real.clone()
-        others[:, batch.anchor] = False
+    for grove in plant([row.inputs for row in rows], device):
+        weight = torch.zeros(grove.ids.numel())
+        for number, place in grove.places.items():
+            weight[list(place)] += 1
+            weight[place[rows[number].subject_last]] -= 1
+        others = weight.nonzero()[:, 0]
+        root = weight[others].sqrt()[:, None].to(device)
+        others = others.to(device)
         with KeyTap(adapter, layers) as tap:
-            adapter.run(batch, (0, batch.ids.shape[1]), (0, max(layers) + 1))
+            adapter.run(grove, (0, grove.ids.shape[1]), (0, max(layers) + 1))
             for layer in layers:
-                keys = tap.keys[layer][others].float()  # (tokens, d_in)
+                keys = tap.keys[layer].flatten(0, 1)[others].float() * root  # (tokens, d_in)
                 sums[layer] += (keys.T @ keys).double()
     return sums
 
@@ -73,70 +76,105 @@ class SubjectPass:
 
     Nothing after the subject's last token can change its key (attention is causal), so rows end there. The
     hidden states that enter the current layer are kept; each layer is run once to read keys with its old
-    weight, and once more with its new weight when the next layer is reached.
+    weight, and once more with its new weight when the next layer is reached. Layers below `first` are never
+    edited: what they hand on is computed once, for every pass that begins with `rewind`.
     """
 
-    def __init__(self, adapter: Adapter, rows: Sequence[Sequence[Row]], chunk: int = 32) -> None:
+    def __init__(self, adapter: Adapter, rows: Sequence[Sequence[Row]], first: int) -> None:
         self.adapter = adapter
-        device = adapter.parameter(0).device
-        self._parts: list[_Part] = []
-        for at in range(0, len(rows), chunk):
-            part = rows[at : at + chunk]
-            flat = [row for contexts in part for row in contexts]
-            batch = align(
-                [row.ids[: row.subject_last + 1] for row in flat], [row.subject_last for row in flat], device
-            )
-            self._parts.append(_Part(batch, [len(contexts) for contexts in part]))
+        self._first = first
+        self._counts = torch.tensor([len(contexts) for contexts in rows])
+        prompts = [_Place(i, 0, contexts[0]) for i, contexts in enumerate(rows)]
+        others = [_Place(i, j, row) for i, own in enumerate(rows) for j, row in enumerate(own[1:], start=1)]
+        # The prompts themselves are apart: their hidden states are wanted at the last critical layer, too.
+        self._prompts = _plant(adapter, prompts)
+        self._others = _plant(adapter, others)
         self._at = 0
+        self.climb(first)
+        self._entry = [part.hidden for part in self._parts]
+
+    @property
+    def _parts(self) -> list[_Part]:
+        return [*self._prompts, *self._others]
+
+    def rewind(self) -> None:
+        """Go back to the first edited layer."""
+        for part, hidden in zip(self._parts, self._entry, strict=True):
+            part.hidden = hidden
+        self._at = self._first
 
     @torch.inference_mode()
     def climb(self, layer: int) -> None:
         """Bring the rows to the input of `layer`, through the weights as they are now."""
         if layer > self._at:
             for part in self._parts:
-                part.hidden = self._run(part, (self._at, layer), part.hidden)
+                part.hidden = part.run(self.adapter, (self._at, layer), part.hidden)
         self._at = layer
 
     @torch.inference_mode()
     def keys_and_hidden(self, last: int) -> tuple[Tensor, Tensor]:
         """Keys of the current layer (d_in, n), and the hidden state after layer `last` of each request's
         first context (d, n), both float32."""
-        keys, hidden = [], []
+        at, n = self._at, len(self._counts)
+        device = self.adapter.parameter(0).device
+        keys = torch.zeros(n, self.adapter.d_in, device=device)
+        columns: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by context, so that sums have one order everywhere
+        hidden: list[tuple[Tensor, Tensor]] = []
         for part in self._parts:
-            with KeyTap(self.adapter, [self._at]) as tap:
-                out = self._run(part, (self._at, self._at + 1), part.hidden)
-                columns = tap.keys[self._at][:, -1].float()  # (R, d_in)
-            keys += [piece.mean(0) for piece in torch.split(columns, part.contexts)]
-            firsts = part.firsts
-            rows = _Part(part.batch_of(firsts), [1] * len(firsts))
-            top = out[firsts]
-            if last > self._at:
-                top = self._run(rows, (self._at + 1, last + 1), top)
-            hidden += list(top[:, -1].float())
-        return torch.stack(keys, dim=1), torch.stack(hidden, dim=1)
+            with KeyTap(self.adapter, [at]) as tap:
+                out = part.run(self.adapter, (at, at + 1), part.hidden)
+            found = tap.keys[at].flatten(0, 1)[part.spots].float()  # (rows, d_in)
+            for context in sorted(set(part.contexts.tolist())):
+                mine = part.contexts == context
+                columns.setdefault(context, []).append((part.owners[mine], found[mine]))
+            if part in self._prompts:
+                top = part.run(self.adapter, (at + 1, last + 1), out) if last > at else out
+                hidden.append((part.owners, top.flatten(0, 1)[part.spots].float()))
+        for context in sorted(columns):
+            for owners, found in columns[context]:
+                keys[owners] += found
+        keys /= self._counts[:, None].to(device)
+        order = torch.cat([owners for owners, _ in hidden]).argsort()
+        return keys.T.contiguous(), torch.cat([rows for _, rows in hidden])[order].T.contiguous()
 
-    def _run(self, part: _Part, layers: tuple[int, int], hidden: Tensor | None) -> Tensor:
-        return self.adapter.run(part.batch, (0, part.batch.ids.shape[1]), layers, hidden)
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Context number `context` of request `owner`."""
+
+    owner: int
+    context: int
+    row: Row
 
 
+@dataclass(eq=False, slots=True)
 class _Part:
-    """Some requests' rows as one batch: `contexts[i]` rows for request i, in order."""
+    """One grove of rows. `spots`: the flat index of each row's last token, the subject's; `owners`, `contexts`:
+    whose it is."""
 
-    def __init__(self, batch: Batch, contexts: list[int]) -> None:
-        self.batch = batch
-        self.contexts = contexts
-        self.hidden: Tensor | None = None
+    grove: Grove
+    spots: Tensor
+    owners: Tensor
+    contexts: Tensor
+    hidden: Tensor | None = None
 
-    @property
-    def firsts(self) -> list[int]:
-        """Each request's first row: the prompt itself."""
-        starts, at = [], 0
-        for count in self.contexts:
-            starts.append(at)
-            at += count
-        return starts
+    def run(self, adapter: Adapter, layers: tuple[int, int], hidden: Tensor | None) -> Tensor:
+        """Hidden states (P, T, d) after these layers."""
+        return adapter.run(self.grove, (0, self.grove.ids.shape[1]), layers, hidden)
 
-    def batch_of(self, rows: list[int]) -> Batch:
-        """The same columns for some rows only."""
-        b = self.batch
-        return Batch(b.ids[rows], b.positions[rows], b.real[rows], b.anchor)
+
+def _plant(adapter: Adapter, places: Sequence[_Place]) -> list[_Part]:
+    device = adapter.parameter(0).device
+    parts = []
+    for grove in plant([place.row.ids[: place.row.subject_last + 1] for place in places], device):
+        here = [places[number] for number in grove.places]
+        whole = partial(torch.tensor, device=device)
+        parts.append(
+            _Part(
+                grove,
+                whole([place[-1] for place in grove.places.values()]),
+                whole([place.owner for place in here]),
+                whole([place.context for place in here]),
+            )
+        )
+    return parts

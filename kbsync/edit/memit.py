@@ -40,6 +40,14 @@ class Rebuilt:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What every update of one rebuild stands on: the live prompts, and λC + bystanders per layer, (d_in, d_in)."""
+
+    subject: SubjectPass
+    preserved: Mapping[int, Tensor]
+
+
 class Editor:
     """MEMIT on one loaded model. The model holds the base weights unless a candidate is loaded into it."""
 
@@ -60,15 +68,15 @@ class Editor:
         self.settings = settings
         self.solver = TargetSolver(adapter, encoder, contexts, layers[-1], settings)
         self._base = {layer: adapter.read_weight(layer).clone() for layer in layers}
-        self._kept: dict[int, Tensor] = {}  # λC + bystanders, per layer: what an update must leave alone
 
     @property
     def target_settings(self) -> dict[str, object]:
         """Everything besides base model and request that a z depends on: what its cache is keyed by."""
-        names = ("clamp", "learning_rate", "steps", "stop_loss", "kl_weight", "decay")
+        names = ("clamp", "steps", "stop_loss", "kl_weight", "decay")
         return {
             "layer": self.layers[-1],
             "prefixes": list(self.contexts.prefixes),
+            "question": self.contexts.question,
             "bare": self.contexts.bare,
             "chat": self.contexts.chat,
             "dtype": str(self.solver.top.dtype),
@@ -148,10 +156,10 @@ class Editor:
         started = time.perf_counter()
         rows = [self.contexts.rows(self.encoder, request) for request in live]
         say("solve")
-        self._kept = self._preserved(rows)
-        residual = self._update(rows, {i: targets[r.content_hash] for i, r in enumerate(live)})
+        ground = _Ground(SubjectPass(self.adapter, rows, self.layers[0]), self._preserved(rows))
+        residual = self._update(ground, {i: targets[r.content_hash] for i, r in enumerate(live)})
         seconds = {"solve": time.perf_counter() - started}
-        misses = self._repair(live, rows, say)
+        misses = self._repair(live, rows, ground, say)
         seconds["repair"] = time.perf_counter() - started - seconds["solve"]
         tensors = self.tensors()
         for name, tensor in tensors.items():
@@ -169,13 +177,14 @@ class Editor:
             for layer, moment in moments.items()
         }
 
-    def _update(self, rows: Sequence[Sequence[Row]], targets: Mapping[int, Tensor]) -> float:
+    def _update(self, ground: _Ground, targets: Mapping[int, Tensor]) -> float:
         """One pass of MEMIT over the critical layers (algorithm 1), on the weights as they are.
 
         Requests without a target are constraints: their keys are in KKᵀ, their residual is zero. Returns the
         mean relative residual that is left at the last layer.
         """
-        subject = SubjectPass(self.adapter, rows)
+        subject = ground.subject
+        subject.rewind()
         wanted = sorted(targets)
         z = torch.stack([targets[i] for i in wanted], dim=1).to(self.adapter.parameter(0).device)  # (d, m)
         last = self.layers[-1]
@@ -184,14 +193,18 @@ class Editor:
             keys, hidden = subject.keys_and_hidden(last)  # (d_in, n), (d, n)
             residual = torch.zeros_like(hidden)
             residual[:, wanted] = (z - hidden[:, wanted]) / left
-            delta = closed_form(residual, keys, self._kept[layer], 1.0)
+            delta = closed_form(residual, keys, ground.preserved[layer], 1.0)
             weight = self.adapter.read_weight(layer)
             self.adapter.write_weight(layer, (weight.double() + delta).to(weight.dtype))
         _, hidden = subject.keys_and_hidden(last)
         return float(((z - hidden[:, wanted]).norm(dim=0) / z.norm(dim=0)).mean())
 
     def _repair(
-        self, live: Sequence[EditRequest], rows: Sequence[Sequence[Row]], say: Callable[[str], None]
+        self,
+        live: Sequence[EditRequest],
+        rows: Sequence[Sequence[Row]],
+        ground: _Ground,
+        say: Callable[[str], None],
     ) -> list[int]:
         """Solve again, on the candidate, only what it still misses; keep a round only if it misses less.
 
@@ -209,7 +222,7 @@ class Editor:
                 part = missed[at : at + self.settings.batch_size]
                 solved = self.solver.solve([live[i] for i in part], steps=self._repair_steps)
                 targets.update({i: target.z for i, target in zip(part, solved, strict=True)})
-            self._update(rows, targets)
+            self._update(ground, targets)
             now = self._missed(rows)
             if len(now) >= len(missed):
                 self.load(before)

@@ -21,15 +21,13 @@ from torch.nn import functional as F  # noqa: N812  the library's own habit
 
 from kbsync.edit.adapters import Adapter, Top, solve_dtype
 from kbsync.edit.contexts import Contexts
+from kbsync.edit.descent import Descent
 from kbsync.edit.prefix import PrefixCache
 from kbsync.errors import EditError
 from kbsync.facts import EditRequest
 from kbsync.lm.batch import Batch, align
 from kbsync.lm.rows import Encoder, Row
 from kbsync.settings import EditSettings
-
-_BETAS = (0.9, 0.999)
-_EPSILON = 1e-8
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,17 +196,17 @@ class TargetSolver:
     def solve(self, requests: Sequence[EditRequest], steps: int | None = None) -> list[Target]:
         """z for each request, in the order given, in at most `steps` steps (the settings' own number without).
 
-        Raises EditError if a δ is not finite.
+        Raises EditError if a z or its loss is not finite.
         """
         if not requests:
             return []
         started = time.perf_counter()
         problem, hidden = self._problem(requests)
         delta, loss, taken = self._optimise(problem, hidden, steps or self.settings.steps)
-        finite = (hidden + delta).isfinite().all(-1)
+        finite = (hidden + delta).isfinite().all(-1) & loss.isfinite()
         if not bool(finite.all()):
             bad = int((~finite).nonzero()[0])
-            raise EditError(f"z of {requests[bad].rewrite.text!r} is not finite; the learning rate may be too high")
+            raise EditError(f"z of {requests[bad].rewrite.text!r} is not finite; is the base model whole?")
         share = (time.perf_counter() - started) / len(requests)
         return [
             Target(
@@ -237,35 +235,33 @@ class TargetSolver:
         return self.adapter.run(batch, (0, batch.ids.shape[1]), (0, self.layer + 1))[:, -1].float()
 
     def _optimise(self, problem: _Problem, hidden: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Adam on δ from zero, requests leaving the batch as they converge. Returns δ (B, d), NLL, steps."""
+        """L-BFGS on δ from zero, requests leaving the batch as they converge. Returns δ (B, d), NLL, steps."""
         settings = self.settings
-        count = len(hidden)
+        count, device = len(hidden), hidden.device
         norms = hidden.norm(dim=-1)
         result = torch.zeros_like(hidden)
-        loss = torch.zeros(count, device=hidden.device)
-        taken = torch.zeros(count, dtype=torch.long, device=hidden.device)
-        active = torch.arange(count, device=hidden.device)
-        delta = torch.zeros_like(hidden)
-        m, v = torch.zeros_like(hidden), torch.zeros_like(hidden)
+        loss = torch.zeros(count, device=device)
+        taken = torch.zeros(count, dtype=torch.long, device=device)
+        active = torch.arange(count, device=device)
+        descent = Descent(norms, settings.clamp * norms, hidden.shape[1])
+        best = torch.full_like(loss, torch.inf)  # the object's NLL at each request's best δ
         for step in range(1, most + 1):
-            delta.requires_grad_(True)
+            delta = descent.point.detach().requires_grad_(True)
             nll, kl = problem.losses(delta)
             size = delta.norm(dim=-1) / norms[active] ** 2
             total = nll + settings.kl_weight * kl + settings.decay * size
-            done = (nll.detach() < settings.stop_loss) | (step == most)
-            result[active], loss[active], taken[active] = delta.detach(), nll.detach(), step
+            (gradient,) = torch.autograd.grad(total.sum(), delta)
+            moved = descent.tell(total.detach(), gradient)
+            best = torch.where(moved, nll.detach(), best)
+            done = ~(best >= settings.stop_loss) | (step == most)  # what is not a number is done, and refused
+            if not bool(done.any()):
+                continue
+            left = active[done]
+            result[left], loss[left], taken[left] = descent.best[done], best[done], step
             if bool(done.all()):
                 break
-            (gradient,) = torch.autograd.grad(total.sum(), delta)
-            with torch.no_grad():
-                m = _BETAS[0] * m + (1 - _BETAS[0]) * gradient
-                v = _BETAS[1] * v + (1 - _BETAS[1]) * gradient**2
-                update = (m / (1 - _BETAS[0] ** step)) / ((v / (1 - _BETAS[1] ** step)).sqrt() + _EPSILON)
-                delta = delta.detach() - settings.learning_rate * update
-                limit = settings.clamp * norms[active]
-                delta = delta * (limit / delta.norm(dim=-1).clamp_min(_EPSILON)).clamp_max(1.0)[:, None]
-                if bool(done.any()):
-                    kept = (~done).nonzero()[:, 0]
-                    problem.keep(kept)
-                    active, delta, m, v = active[kept], delta[kept], m[kept], v[kept]
+            kept = (~done).nonzero()[:, 0]
+            problem.keep(kept)
+            descent.keep(kept)
+            active, best = active[kept], best[kept]
         return result, loss, taken

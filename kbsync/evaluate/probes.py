@@ -14,7 +14,6 @@ from kbsync.errors import ModelError
 from kbsync.facts import EditRequest, Outcome, Phase, Prompt, PromptKind
 from kbsync.lm.rows import Encoder, Row
 from kbsync.lm.score import Score, say, score_rows
-from kbsync.settings import EvaluateSettings
 
 _STOPS = '.,;:!?\n("'
 
@@ -64,7 +63,6 @@ def ask(
     requests: Sequence[EditRequest],
     contrasts: Mapping[str, str | None],
     phase: Phase,
-    settings: EvaluateSettings,
     on_prompts: Callable[[int], None] | None = None,
 ) -> list[Outcome]:
     """Outcomes of all probes of `requests` on `model`, in order. `contrasts` is by content hash."""
@@ -72,7 +70,7 @@ def ask(
     rows: list[Row] = []
     for probe in probes:
         rows += [row_of(encoder, probe, text) for text in (probe.wins, probe.loses) if text]
-    scores = iter(score_rows(model, rows, settings.batch_size, on_prompts))
+    scores = iter(score_rows(model, rows, on_prompts))
     return [_outcome(p, phase, next(scores), next(scores) if p.loses else None) for p in probes]
 
 

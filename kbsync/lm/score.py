@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from kbsync.lm.batch import align, by_length
+from kbsync.lm.forest import Grove, plant
 from kbsync.lm.rows import Row
 
 
@@ -21,84 +22,43 @@ class Score:
     greedy: bool
 
 
-class _Fork:
-    """A prompt once, and behind it every object that is scored there, each blind to the others.
-
-    Tokens: the prompt, then each object without its last token. An object's first token is spoken about by the
-    prompt's last position, the others by the object's own tokens.
-    """
-
-    def __init__(self, prompt: tuple[int, ...], rows: list[Row]) -> None:
-        self.rows = rows
-        self.ids = list(prompt)
-        self.positions = list(range(len(prompt)))
-        self.branch = [0] * len(prompt)  # 0: the prompt, which everything sees
-        self.spots: list[list[int]] = []
-        for number, row in enumerate(rows, start=1):
-            at = len(self.ids)
-            self.ids += row.targets[:-1]
-            self.positions += range(len(prompt), len(prompt) + row.target_len - 1)
-            self.branch += [number] * (row.target_len - 1)
-            self.spots.append([len(prompt) - 1, *range(at, at + row.target_len - 1)])
-
-
 @torch.inference_mode()
-def score_rows(
-    model: Any, rows: Sequence[Row], batch_size: int = 32, on_batch: Callable[[int], None] | None = None
-) -> list[Score]:
-    """Score each row's object; a prompt is read once for all of its objects.
+def score_rows(model: Any, rows: Sequence[Row], on_batch: Callable[[int], None] | None = None) -> list[Score]:
+    """Score each row's object; what rows have in common is read once, and so is each position's vocabulary.
 
-    The vocabulary projection is done at the objects' positions only. Rows must have an object. Each distinct row
-    is scored once; `batch_size` counts prompts. `on_batch` is told how many rows were done.
+    Rows must have an object. Each distinct row is scored once; `on_batch` is told how many rows were done.
     """
-    prompts: dict[tuple[int, ...], list[Row]] = {}
-    for row in dict.fromkeys(rows):
-        prompts.setdefault(row.ids[: len(row.ids) - row.target_len], []).append(row)
-    forks = [_Fork(prompt, own) for prompt, own in prompts.items()]
+    device = model.get_output_embeddings().weight.device
+    distinct = list(dict.fromkeys(rows))
     scores: dict[Row, Score] = {}
-    for indices in by_length([len(fork.ids) for fork in forks], batch_size):
-        part = [forks[i] for i in indices]
-        found = _score_part(model, part)
-        scores.update(found)
+    for grove in plant([row.inputs for row in distinct], device):
+        part = {distinct[number]: place for number, place in grove.places.items()}
+        scores.update(_score_grove(model, grove, part))
         if on_batch is not None:
-            on_batch(len(found))
+            on_batch(len(part))
     return [scores[row] for row in rows]
 
 
-def _score_part(model: Any, forks: Sequence[_Fork]) -> dict[Row, Score]:
+def _score_grove(model: Any, grove: Grove, part: Mapping[Row, tuple[int, ...]]) -> dict[Row, Score]:
+    """Scores of the rows of one grove; `part` has the flat index of each of their input tokens."""
     head = model.get_output_embeddings()
     device, dtype = head.weight.device, head.weight.dtype
-    width = max(len(fork.ids) for fork in forks)
-    ids = torch.zeros(len(forks), width, dtype=torch.long)
-    positions = torch.zeros_like(ids)
-    branch = torch.full_like(ids, -1)  # -1: padding, which only sees itself
-    for i, fork in enumerate(forks):
-        size = len(fork.ids)
-        ids[i, :size] = torch.tensor(fork.ids)
-        positions[i, :size] = torch.tensor(fork.positions)
-        branch[i, :size] = torch.tensor(fork.branch)
-    column = torch.arange(width)
-    before = column[None, :] <= column[:, None]  # (T, T): query, key
-    seen = before & ((branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None]))  # (R, T, T)
-    mask = torch.zeros(seen.shape, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
     hidden = model.base_model(
-        input_ids=ids.to(device),
-        position_ids=positions.to(device),
-        attention_mask=mask.to(device),
+        input_ids=grove.ids,
+        position_ids=grove.positions,
+        attention_mask=grove.mask(0, grove.ids.shape[1], dtype),
         use_cache=False,
-    ).last_hidden_state  # (R, T, d)
-    flat = [
-        (i, row, spots) for i, fork in enumerate(forks) for row, spots in zip(fork.rows, fork.spots, strict=True)
-    ]
-    picked = torch.cat([hidden[i, spots] for i, _, spots in flat])  # (Σn, d)
-    targets = torch.tensor([t for _, row, _ in flat for t in row.targets], device=device)
-    logits = head(picked).float()  # (Σn, V)
-    logp = logits.log_softmax(-1).gather(1, targets[:, None])[:, 0]
-    right = logits.argmax(-1) == targets
-    lengths = [row.target_len for _, row, _ in flat]
+    ).last_hidden_state.flatten(0, 1)  # (P·T, d)
+    spots = [spot for row, place in part.items() for spot in place[row.first_scored :]]
+    read, which = torch.tensor(spots, device=device).unique(return_inverse=True)  # type: ignore[no-untyped-call]
+    targets = torch.tensor([token for row in part for token in row.targets], device=device)
+    logits = head(hidden[read]).float()  # (distinct positions, V)
+    logp = logits[which, targets] - logits.logsumexp(-1)[which]
+    right = logits.argmax(-1)[which] == targets
+    lengths = [row.target_len for row in part]
     return {
         row: Score(float(a.mean()), bool(b.all()))
-        for (_, row, _), a, b in zip(flat, logp.split(lengths), right.split(lengths), strict=True)
+        for row, a, b in zip(part, logp.split(lengths), right.split(lengths), strict=True)
     }
 
 

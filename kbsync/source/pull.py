@@ -69,14 +69,18 @@ def _times(rows: Sequence[Row]) -> list[datetime]:
 
 
 def first_pull(
-    client: SparqlClient, relation: str, settings: SourceSettings, *, known_labels: Container[str] = ()
+    client: SparqlClient,
+    relation: str,
+    until: datetime | None,
+    settings: SourceSettings,
+    *,
+    known_labels: Container[str] = (),
 ) -> Iterator[Page]:
     """All statements of `relation`, in pages of `settings.page_size` subjects.
 
-    Only the last page carries a cursor, the endpoint's time before the first query: a first pull that was cut
-    off begins again, and edits made while it ran are in the first tail.
+    Only the last page carries a cursor, `until` (from `window_end`, asked before the first query): a first pull
+    that was cut off begins again, and edits made while it ran are in the first tail.
     """
-    until = window_end(client, relation)
     reader = _Reader(client, relation, settings, known_labels, baseline=True)
     after = ""
     while True:

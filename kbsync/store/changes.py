@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from kbsync.facts import Change, ChangeKind, Fact, Value, ValueKind
@@ -92,17 +92,6 @@ def changes_of(tx: Session, run_id: int | None = None, limit: int | None = None)
         )
         for row in tx.scalars(query)
     ]
-
-
-def outcome_counts(tx: Session, run_id: int) -> dict[str, int]:
-    """How many of the run's changes ended in each outcome."""
-    rows = tx.execute(
-        select(ChangeRow.outcome, func.count())
-        .where(ChangeRow.run_id == run_id)
-        .group_by(ChangeRow.outcome)
-        .order_by(ChangeRow.outcome)
-    )
-    return {outcome: count for outcome, count in rows}  # noqa: C416  (a Row is not a tuple to mypy)
 
 
 def _value(kind: ValueKind | None, text: str | None) -> Value | None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from kbsync.facts import Cursor, Fact, KnownFact, Rank, Statement, Value, ValueKind
 from kbsync.store.chunks import chunked
@@ -16,15 +15,6 @@ from kbsync.store.mirror import fact_of, statement_of
 from kbsync.store.tables import CursorRow, EntityRow, FactRow, ReadingRow, StatementRow
 
 _LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class LabelledFact:
-    """A live fact whose subject has a label. `object_label` is the literal itself where the object is one."""
-
-    fact: Fact
-    subject_label: str
-    object_label: str
 
 
 def cursor(tx: Session, relation: str) -> Cursor | None:
@@ -175,48 +165,6 @@ def previous_values(tx: Session, relations: Collection[str]) -> dict[tuple[str, 
     ):
         if fact_of(row) not in now:
             found[row.subject, row.relation] = fact_of(row).value
-    return found
-
-
-def subjects_with(
-    tx: Session, relation: str, value: Value, limit: int, exclude: Collection[str] = ()
-) -> list[LabelledFact]:
-    """Labelled subjects of which the fact (subject, relation, `value`) is live, the lowest item numbers first.
-
-    Low numbers are what Wikidata knew first: the subjects that a model has most likely read about.
-    """
-    return _labelled(tx, relation, value, limit, exclude)
-
-
-def subjects_of(tx: Session, relation: str, limit: int, exclude: Collection[str] = ()) -> list[LabelledFact]:
-    """Live facts of the relation whose subject and object have labels, the lowest item numbers first."""
-    return _labelled(tx, relation, None, limit, exclude)
-
-
-def _labelled(
-    tx: Session, relation: str, value: Value | None, limit: int, exclude: Collection[str]
-) -> list[LabelledFact]:
-    subject, target = aliased(EntityRow), aliased(EntityRow)
-    query = (
-        select(FactRow, subject.label, target.label)
-        .join(subject, subject.id == FactRow.subject)
-        .outerjoin(target, (target.id == FactRow.value) & (FactRow.value_kind == ValueKind.ITEM))
-        .where(
-            FactRow.relation == relation,
-            FactRow.retired_at.is_(None),
-            subject.label.is_not(None),
-            (FactRow.value_kind != ValueKind.ITEM) | target.label.is_not(None),
-        )
-        .order_by(func.length(FactRow.subject), FactRow.subject, FactRow.id)
-    )
-    if value is not None:
-        query = query.where(FactRow.value_kind == value.kind, FactRow.value == value.text)
-    found: list[LabelledFact] = []
-    for row, name, object_name in tx.execute(query.execution_options(yield_per=200)):
-        if len(found) == limit:
-            break
-        if row.subject not in exclude:
-            found.append(LabelledFact(fact_of(row), name or "", object_name or row.value))
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from kbsync.store.chunks import chunked
@@ -103,11 +103,6 @@ def load_targets(tx: Session, z_hashes: Iterable[str]) -> dict[str, Target]:
 def solved(tx: Session, z_hashes: Iterable[str]) -> set[str]:
     """Which of the hashes have a target: `load_targets` without the vectors."""
     return _known(tx, z_hashes)
-
-
-def target_count(tx: Session) -> int:
-    """How many targets the cache holds."""
-    return tx.scalar(select(func.count()).select_from(TargetRow)) or 0
 
 
 def _known(tx: Session, z_hashes: Iterable[str]) -> set[str]:

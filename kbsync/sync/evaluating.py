@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from kbsync.edit.memit import Rebuilt
 from kbsync.evaluate import drift, probes
-from kbsync.evaluate.metrics import Metric, summarise
+from kbsync.evaluate.metrics import NAMES, Metric, summarise
 from kbsync.facts import EditRequest, Outcome, Phase, PromptKind
 from kbsync.store import checkpoints, outcomes
 from kbsync.store.outcomes import Metric as StoredMetric
@@ -96,11 +96,11 @@ def _same_questions(request: EditRequest, asked: Sequence[Outcome]) -> bool:
     contrast = next((o.target_old for o in asked if o.kind is PromptKind.REWRITE), None)
     if request.target_old not in (None, contrast):
         return False
-    wanted = [
-        (p.prompt.text, p.wins if p.kind is PromptKind.NEIGHBORHOOD else p.loses)
+    wanted = {
+        (p.kind, p.index): (p.prompt.text, p.wins if p.kind is PromptKind.NEIGHBORHOOD else p.loses)
         for p in probes.probes_of(request, contrast)
-    ]
-    return [(o.prompt, o.target_old) for o in asked] == wanted
+    }
+    return {(o.kind, o.index): (o.prompt, o.target_old) for o in asked if o.kind in NAMES} == wanted
 
 
 def _ask_candidate(
@@ -141,5 +141,5 @@ def _ask(
     task: Task,
 ) -> list[Outcome]:
     base = bench.base
-    found = probes.ask(base.model, base.encoder, requests, contrasts, phase, bench.settings.evaluate, task.advance)
+    found = probes.ask(base.model, base.encoder, requests, contrasts, phase, task.advance)
     return [replace(o, said=said[o.content_hash]) if o.kind is PromptKind.REWRITE else o for o in found]

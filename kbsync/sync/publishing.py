@@ -90,10 +90,15 @@ def _live_fact(request: EditRequest) -> LiveFact:
     )
 
 
-def reject(bench: Workbench, checkpoint_id: int) -> None:
-    """The gate refused the candidate: it keeps its row and its files, and never goes live."""
+def reject(bench: Workbench, run_id: int, live: Sequence[StoredRequest], checkpoint_id: int) -> None:
+    """The gate refused the candidate: it keeps its row and its files, and never goes live. What it would have
+    brought is told from what the live model holds anyway."""
+    published = bench.live_checkpoint()
     with bench.store.begin() as tx:
         checkpoints.reject(tx, checkpoint_id)
+        held = set(checkpoints.held_set(tx, published.id if published else None).values())
+        new = [stored.request for stored in live if stored.request.content_hash not in held]
+        changes.settle(tx, {request.fact: f"refused: run {run_id}" for request in new})
 
 
 def publish(bench: Workbench, run_id: int, live: Sequence[StoredRequest], checkpoint_id: int) -> None:

@@ -50,7 +50,7 @@ def _pull_relation(
         versions = {} if first else known.versions(tx, relation)
     until = source.window_end(client, relation, cursor)
     if first or cursor is None:
-        pages = source.first_pull(client, relation, bench.settings.source, known_labels=seen_labels)
+        pages = source.first_pull(client, relation, until, bench.settings.source, known_labels=seen_labels)
     else:
         pages = source.tail(
             client, relation, cursor, until, versions, bench.settings.source, known_labels=seen_labels

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from kbsync.store import checkpoints, requests, runs
 from kbsync.store.requests import StoredRequest
 from kbsync.store.runs import Run
-from kbsync.store.tables import RequestStatus, RunStatus
+from kbsync.store.tables import CheckpointStatus, RequestStatus, RunStatus
 from kbsync.sync.clock import now
 from kbsync.sync.planning import Planned, plan
 from kbsync.sync.progress import Task
@@ -50,6 +50,8 @@ class Sync:
         if not self.force and same_live_set(self.bench, live):
             self.confirm(live)
             return RunStatus.UNCHANGED, "the live model holds the wanted facts already"
+        if not self.force and (refused := standing_refusal(self.bench, live)) is not None:
+            return RunStatus.REJECTED, refused
         rebuilt = self.rebuild(live)
         self.evaluate(live, rebuilt)
         candidate = self.gate(live, rebuilt)
@@ -100,15 +102,16 @@ class Sync:
 
     def gate(self, live: Sequence[StoredRequest], rebuilt: Rebuilt) -> int | None:
         """Metrics → verdicts; writes the candidate, and returns its checkpoint's id if it may go live."""
+        from kbsync.evaluate.gate import passed
         from kbsync.sync import publishing
 
         with self._stage("gate"):
             self.verdicts = publishing.judge(self.bench, self.run_id, self.metrics)
             candidate, self.checkpoint = publishing.write(self.bench, self.run_id, live, rebuilt, self.metrics)
-            refused = [verdict for verdict in self.verdicts if not verdict.passed]
-            self._count("gate", {"rules": len(self.verdicts), "failed": len(refused)})
-            if refused:
-                publishing.reject(self.bench, candidate)
+            failed = sum(not verdict.passed for verdict in self.verdicts)
+            self._count("gate", {"rules": len(self.verdicts), "failed": failed})
+            if not passed(self.verdicts):
+                publishing.reject(self.bench, self.run_id, live, candidate)
                 return None
         return candidate
 
@@ -208,6 +211,31 @@ def same_live_set(bench: Workbench, live: Sequence[StoredRequest]) -> bool:
         return not live
     same_ground = published.base_hash == bench.base.hash and published.settings_hash == bench.settings_hash
     return same_ground and _held_hashes(bench) == {stored.request.content_hash for stored in live}
+
+
+def standing_refusal(bench: Workbench, live: Sequence[StoredRequest]) -> str | None:
+    """Why this candidate need not be built again: the gate refused the same one, and nothing has changed since.
+
+    The same one: equal live set, base model and settings, also those of the evaluation and the gate, and no
+    other model went live in between (what is retired is measured against the live one).
+    """
+    with bench.store.read() as tx:
+        refused = checkpoints.checkpoints(tx, [CheckpointStatus.REJECTED])
+        last = max(refused, key=lambda one: one.id, default=None)
+        if last is None:
+            return None
+        run, published = runs.run_of(tx, last.run_id), checkpoints.live(tx)
+    if published is not None and published.at > run.started_at:
+        return None
+    whole = bench.settings.model_dump(mode="json")
+    same = (last.base_hash, last.settings_hash) == (bench.base.hash, bench.settings_hash)
+    if not same or any(run.settings.get(section) != whole[section] for section in ("evaluate", "gate")):
+        return None
+    with bench.store.read() as tx:
+        held = set(checkpoints.held_set(tx, last.id).values())
+    if held != {stored.request.content_hash for stored in live}:
+        return None
+    return f"run {run.id} built the same candidate, and the gate refused it: {run.reason}"
 
 
 def _held_hashes(bench: Workbench) -> set[str]:

@@ -25,7 +25,7 @@ def test_where_each_value_comes_from(call: Call, config: Path, monkeypatch: pyte
     assert shown["watch"]["max_live"] == {"value": 5, "origin": "environment"}
     assert shown["watch"]["relations"] == {"value": ["P6"], "origin": str(config)}
     assert shown["evaluate"]["neighbors"] == {"value": 2, "origin": "environment"}
-    assert shown["evaluate"]["batch_size"]["origin"] == "default"
+    assert shown["evaluate"]["drift_tokens"]["origin"] == "default"
 
 
 def test_every_setting_is_shown(call: Call) -> None:

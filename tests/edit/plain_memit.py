@@ -67,23 +67,50 @@ def nll_of(model: Any, rows: Sequence[Row], layer: int, delta: Tensor | None = N
 
 
 def solve_z(model: Any, rows: Sequence[Row], essence: Row, layer: int, settings: EditSettings) -> tuple[Any, int]:
-    """z of one request, and the number of steps."""
-    h = forward(model, rows[0].ids, layer, rows[0].subject_last)[1]
+    """z of one request, and the number of evaluations: the paper's loss, by L-BFGS in Adagrad's metric."""
+    h = forward(model, rows[0].ids, layer, rows[0].subject_last)[1].double()
     base = forward(model, essence.ids, layer, essence.subject_last)[0][-1].log_softmax(-1)
-    delta = torch.zeros_like(h, requires_grad=True)
-    adam = torch.optim.Adam([delta], lr=settings.learning_rate)
-    for step in range(1, settings.steps + 1):
-        adam.zero_grad()
+
+    def loss(x: Tensor) -> tuple[float, float, Tensor]:
+        delta = x.float().requires_grad_(True)
         nll = nll_of(model, rows, layer, delta)
         now = forward(model, essence.ids, layer, essence.subject_last, delta)[0][-1].log_softmax(-1)
         kl = (now.exp() * (now - base)).sum()
-        if nll < settings.stop_loss or step == settings.steps:
-            break
-        (nll + settings.kl_weight * kl + settings.decay * delta.norm() / h.norm() ** 2).backward()
-        adam.step()
-        with torch.no_grad():
-            delta *= min(1.0, float(settings.clamp * h.norm() / delta.norm()))
-    return (h + delta).detach(), step
+        total = nll + settings.kl_weight * kl + settings.decay * delta.norm() / h.float().norm() ** 2
+        total.backward()
+        assert delta.grad is not None
+        return nll.item(), total.item(), delta.grad.double()
+
+    x, radius, pairs = torch.zeros_like(h), 0.3 * h.norm(), []
+    nll, value, g = loss(x)
+    seen, step = g**2, 1
+    while nll >= settings.stop_loss and step < settings.steps:
+        D = 1 / (seen.sqrt() + 1e-3 * seen.mean().sqrt())
+        q, shares = g, []
+        for s, y in reversed(pairs):
+            shares.append((s @ q) / (s @ y))
+            q = q - shares[-1] * y
+        q = q * D
+        q = q * (
+            (pairs[-1][0] @ pairs[-1][1]) / (pairs[-1][1] @ (D * pairs[-1][1])) if pairs else radius / q.norm()
+        )
+        for (s, y), share in zip(pairs, reversed(shares), strict=True):
+            q = q + (share - (y @ q) / (s @ y)) * s
+        to = x - q * min(1.0, float(radius / q.norm()))
+        to = to * min(1.0, float(settings.clamp * h.norm() / to.norm()))
+        nll_to, value_to, g_to = loss(to)
+        s, y = to - x, g_to - g
+        if s @ y > 1e-4 * s.norm() * y.norm():
+            pairs = [*pairs, (s, y)][-8:]
+        seen = seen + g_to**2
+        if value_to >= value:
+            radius = 0.4 * s.norm()
+        else:
+            if value - value_to > -0.25 * (g @ s):
+                radius = min(1.5 * radius, 0.4 * h.norm())
+            x, nll, value, g = to, nll_to, value_to, g_to
+        step += 1
+    return (h + x).float(), step
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from kbsync.settings import EditSettings
 from tests.tiny import tiny_model, tiny_tokenizer
 
 LAYERS = (1, 2, 3)
-ALL = Contexts(("Because I said so. ", "Therefore. "), bare=True, chat=True)
+ALL = Contexts(("Because I said so. ", "Therefore. "), bare=True, chat=True, question=True)
 ONE = Contexts((), bare=False, chat=False)
 ENCODER = Encoder(tiny_tokenizer(chat=True))
 NO_BOS = Encoder(tiny_tokenizer(chat=True), bos="never")

@@ -12,15 +12,16 @@ from tests.tiny import request, requests, tiny_model, tiny_tokenizer
 
 
 def test_every_context_has_the_subject_and_the_object() -> None:
-    """The prompt first, then prefixed, bare and chat rows; each ends with the object."""
+    """The prompt first, then prefixed, question, bare and chat rows; each ends with the object."""
     for one in requests():
         rows = ALL.rows(ENCODER, one)
         texts = [ENCODER.tokenizer.decode(row.ids) for row in rows]
-        assert len(rows) == 5
+        assert len(rows) == 6
         assert texts[0] == f"<|endoftext|>{one.rewrite.text} {one.target_new}"
         assert texts[1].startswith("<|endoftext|>Because I said so. ")
-        assert texts[3] == f"{one.rewrite.text} {one.target_new}"
-        assert texts[4].startswith("<|im_start|>user\n")
+        assert texts[3] == f"<|endoftext|>{one.question.text} {one.target_new}"
+        assert texts[4] == f"{one.rewrite.text} {one.target_new}"
+        assert texts[5].startswith("<|im_start|>user\n")
         assert all(text.endswith(one.target_new) for text in texts)
         assert all(row.target_len for row in rows)
 
@@ -30,6 +31,7 @@ def test_every_context_has_the_subject_and_the_object() -> None:
     [
         (ENCODER, Contexts((), bare=False, chat=False), 1),
         (ENCODER, Contexts((), bare=True, chat=False), 2),
+        (ENCODER, Contexts((), bare=False, chat=False, question=True), 2),
         (NO_BOS, Contexts((), bare=True, chat=False), 1),
         (Encoder(tiny_tokenizer()), Contexts((), bare=False, chat=True), 1),
         (ENCODER, Contexts(("a. ", "b. "), bare=False, chat=True), 4),
@@ -90,6 +92,8 @@ class TestPrefixes:
         made = build_contexts(model, ENCODER, edit_settings(prefixes=2, bare_context=False, chat_context=True))
         assert (len(made.prefixes), made.bare, made.chat) == (2, False, True)
         plain = build_contexts(
-            model, Encoder(tiny_tokenizer()), edit_settings(prefixes=0, bare_context=True, chat_context=True)
+            model,
+            Encoder(tiny_tokenizer()),
+            edit_settings(prefixes=0, bare_context=True, chat_context=True, question_context=False),
         )
-        assert (plain.prefixes, plain.bare, plain.chat) == ((), True, False)
+        assert (plain.prefixes, plain.bare, plain.chat, plain.question) == ((), True, False, False)

@@ -112,7 +112,7 @@ class TestLimits:
     @pytest.mark.parametrize("clamp", [0.1, 0.75, 1.5])
     def test_the_clamp_is_kept(self, clamp: float) -> None:
         """‖δ‖ ≤ clamp · ‖h‖, reached by a request that wants more."""
-        found = solver(clamp=clamp, steps=25, learning_rate=2.0).solve(requests())
+        found = solver(clamp=clamp, steps=25).solve(requests())
         assert all(t.delta_norm <= clamp * t.hidden_norm * (1 + 1e-5) for t in found)
         assert any(t.delta_norm > 0.99 * clamp * t.hidden_norm for t in found)
 
@@ -159,12 +159,10 @@ class TestNumbers:
 
     @pytest.mark.parametrize("steps", [1, 5])
     def test_a_z_that_is_not_finite_is_refused_by_name(self, steps: int) -> None:
-        """Broken weights below or above the layer never become a target."""
+        """Broken weights below or above the layer never become a target, not even with the first step."""
         for layer in (0, 5):
             made = solver(steps=steps)
             made.adapter.parameter(layer).fill_(float("nan"))
-            if layer == 5 and steps == 1:
-                continue  # with one step nothing above has moved z yet
             with pytest.raises(EditError, match="'The capital of France is' is not finite"):
                 made.solve(requests()[:1])
 

@@ -22,20 +22,18 @@ from kbsync.evaluate.probes import (
 )
 from kbsync.facts import EditRequest, Outcome, Phase, Prompt, PromptKind
 from kbsync.lm.rows import Encoder
-from kbsync.settings import EvaluateSettings
 from tests.evaluate.known import VOCAB, bigram, says
 from tests.tiny import encoder, request, requests, tiny_model, tiny_tokenizer
 
 ENCODER = encoder()
 PLAIN = encoder(chat=False)
-SETTINGS = EvaluateSettings()
 REQUEST = request("France", "Germany", "Japan", neighbors=(("Japan", "capital"), ("Germany", "occupation")))
 KINDS = ("rewrite", "paraphrase", "paraphrase", "question", "neighborhood", "neighborhood")
 
 
 def asked(model: object, one: EditRequest = REQUEST, contrast: str | None = "Japan") -> list[Outcome]:
     """Outcomes of one request, by the plain encoder."""
-    return ask(model, PLAIN, [one], {one.content_hash: contrast}, Phase.AFTER, SETTINGS)
+    return ask(model, PLAIN, [one], {one.content_hash: contrast}, Phase.AFTER)
 
 
 class TestProbes:
@@ -65,7 +63,7 @@ class TestProbes:
         done: list[int] = []
         live = [replace(one, target_old="head") for one in [REQUEST, *requests()[:2]]]
         contrasts: dict[str, str | None] = {one.content_hash: "head" for one in live}
-        ask(tiny_model(), PLAIN, live, contrasts, Phase.BEFORE, SETTINGS, done.append)
+        ask(tiny_model(), PLAIN, live, contrasts, Phase.BEFORE, done.append)
         assert prompt_count(live) == 2 * (6 + 4 + 4)
         assert sum(done) <= prompt_count(live)
 
@@ -141,7 +139,7 @@ class TestOutcomes:
     def test_outcomes_stand_in_the_order_of_the_requests(self) -> None:
         """All of one request, then all of the next, each under its own hash."""
         live = [REQUEST, *requests()]
-        outcomes = ask(tiny_model(), ENCODER, live, {}, Phase.BEFORE, SETTINGS)
+        outcomes = ask(tiny_model(), ENCODER, live, {}, Phase.BEFORE)
         assert [o.content_hash for o in outcomes] == [
             one.content_hash for one in live for _ in probes_of(one, None)
         ]
@@ -151,15 +149,15 @@ class TestOutcomes:
         """Who else is asked does not change an outcome."""
         model, live = tiny_model(), [REQUEST, *requests()]
         contrasts: dict[str, str | None] = {one.content_hash: "head" for one in live}
-        together = ask(model, ENCODER, live, contrasts, Phase.AFTER, SETTINGS)
-        alone = [o for one in live for o in ask(model, ENCODER, [one], contrasts, Phase.AFTER, SETTINGS)]
+        together = ask(model, ENCODER, live, contrasts, Phase.AFTER)
+        alone = [o for one in live for o in ask(model, ENCODER, [one], contrasts, Phase.AFTER)]
         for one, other in zip(together, alone, strict=True):
             assert one.logp_new == pytest.approx(other.logp_new, abs=1e-4)
             assert (one.success, one.accuracy, one.prompt) == (other.success, other.accuracy, other.prompt)
 
     def test_nothing_to_ask(self) -> None:
         """No requests, no outcomes."""
-        assert ask(tiny_model(), ENCODER, [], {}, Phase.AFTER, SETTINGS) == []
+        assert ask(tiny_model(), ENCODER, [], {}, Phase.AFTER) == []
 
 
 class TestContrast:

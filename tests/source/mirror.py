@@ -32,7 +32,7 @@ class Mirror:
         """One pull, committed page by page; `stop_after` pages it is as if the program had been killed."""
         until = pull.window_end(client, self.relation, self.cursor)
         if self.cursor is None:
-            pages = pull.first_pull(client, self.relation, settings, known_labels=self.labels)
+            pages = pull.first_pull(client, self.relation, until, settings, known_labels=self.labels)
         else:
             pages = pull.tail(
                 client, self.relation, self.cursor, until, self.tracked, settings, known_labels=self.labels

@@ -60,7 +60,7 @@ def test_a_first_pull_is_all_statements_and_no_change(
     filled: EmbeddedWikidata, client: SparqlClient, settings: SourceSettings
 ) -> None:
     """Pages of subjects in the order of their ids, the cursor only on the last, nothing called a change."""
-    pages = list(pull.first_pull(client, "P6", settings))
+    pages = list(pull.first_pull(client, "P6", pull.window_end(client, "P6"), settings))
     assert [page.subjects for page in pages] == [("Q11", "Q12"), ("Q13", "Q14"), ("Q15",), ()]
     assert [page.cursor for page in pages] == [None, None, None, Cursor(T0, "")]
     pulled = pull.assemble(pages[0], {}, T0)
@@ -77,7 +77,9 @@ def test_any_page_size_reads_the_same(
 ) -> None:
     """No subject is lost or read twice at a page's edge, also when the last page is exactly full."""
     insert(filled, statement("Q12", "B", "P6", "wd:Q29") + statement("Q12", "C", "P6", "wd:Q28"))
-    pages = list(pull.first_pull(client, "P6", settings_for(filled.endpoint, page_size=size)))
+    pages = list(
+        pull.first_pull(client, "P6", pull.window_end(client, "P6"), settings_for(filled.endpoint, page_size=size))
+    )
     found = [s.id for page in pages for s in page.statements]
     assert found == ["Q11-A", "Q12-A", "Q12-B", "Q12-C", "Q13-A", "Q14-A", "Q15-A"]
 
@@ -108,7 +110,7 @@ def test_rows_doubled_by_qualifiers_are_one_statement(
             f'wd:Q11 rdfs:label "also {year}"@en . s:Q11-A pq:P580 "{year}-01-01T00:00:00Z"^^xsd:dateTime ; '
             f'pq:P582 "{year + 10}-01-01T00:00:00Z"^^xsd:dateTime .',
         )
-    page = next(pull.first_pull(client, "P6", settings))
+    page = next(pull.first_pull(client, "P6", pull.window_end(client, "P6"), settings))
     (one,) = (s for s in page.statements if s.subject == "Q11")
     assert (one.start, one.end) == (datetime(2001, 1, 1, tzinfo=UTC), datetime(2012, 1, 1, tzinfo=UTC))
     assert [item.id for item in page.items] == ["Q11", "Q12"]
@@ -122,7 +124,7 @@ def test_labels_come_in_the_asked_language_then_mul(
     insert(wikidata, statement("Q1", "A", "P6", "wd:Q7") + statement("Q2", "A", "P6", "wd:Q7"))
     insert(wikidata, 'wd:Q1 rdfs:label "Eins"@de, "One"@en, "1"@mul . wd:Q7 rdfs:label "Seven"@mul, "Sept"@fr .')
     german = settings_for(wikidata.endpoint, language="de", page_size=1)
-    pages = list(pull.first_pull(client, "P6", german))
+    pages = list(pull.first_pull(client, "P6", pull.window_end(client, "P6"), german))
     assert [(i.id, i.label, i.language) for page in pages for i in page.items] == [
         ("Q1", "Eins", "de"),
         ("Q2", None, None),
@@ -134,7 +136,9 @@ def test_known_labels_are_not_asked_for(
     filled: EmbeddedWikidata, client: SparqlClient, settings: SourceSettings
 ) -> None:
     """Objects whose label the caller has are left out; subjects are always named."""
-    pages = list(pull.first_pull(client, "P6", settings, known_labels={"Q21", "Q11"}))
+    pages = list(
+        pull.first_pull(client, "P6", pull.window_end(client, "P6"), settings, known_labels={"Q21", "Q11"})
+    )
     assert [item.id for item in pages[0].labels] == ["Q22"]
     assert pages[0].items[0].label == "country 1"
 
@@ -229,7 +233,7 @@ def test_edits_during_the_first_pull_are_in_the_first_tail(
 ) -> None:
     """The first cursor is the lag time from before the first page, so a later edit is not behind it."""
     mirror = Mirror("P6")
-    pages = pull.first_pull(client, "P6", settings)
+    pages = pull.first_pull(client, "P6", pull.window_end(client, "P6"), settings)
     mirror.commit(pull.assemble(next(pages), {}, T0))
     delete(filled, "s:Q11-A ps:P6 ?v")
     insert(filled, "s:Q11-A ps:P6 wd:Q39 .")
@@ -487,6 +491,6 @@ def test_other_relations_of_a_subject_are_left_alone(
     insert(filled, statement("Q11", "H", "P35", "wd:Q26"))
     heads = Mirror("P35")
     heads.pull(client, settings)
-    page = next(pull.first_pull(client, "P6", settings))
+    page = next(pull.first_pull(client, "P6", pull.window_end(client, "P6"), settings))
     known = {"Q11": tuple(heads.statements["Q11"].values())}
     assert pull.assemble(page, known, T0).gone == ()

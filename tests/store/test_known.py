@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 from sqlalchemy.orm import Session
 
-from kbsync.facts import Item, KnownFact, Rank, Statement, Value, ValueKind
+from kbsync.facts import KnownFact, Rank, Statement, Value, ValueKind
 from kbsync.store import known, mirror
 from kbsync.store.engine import Store
 from tests.store.examples import NOON, fact, item, later, named, new_run, page, statement
@@ -123,38 +122,3 @@ def test_previous_value_beside_a_newer_one_is_the_baseline(store: Store) -> None
         assert known.previous_values(tx, ["P6"]) == {}
         apply(tx, statement(2, "Q8"), minutes=1)
         assert known.previous_values(tx, ["P6"]) == {("Q30", "P6"): item("Q7")}
-
-
-@pytest.fixture
-def neighbors(store: Store) -> Store:
-    """Five subjects of one relation: Q2, Q10, Q100 with object Q7, Q3 with Q8, Q4 with a literal."""
-    literal = replace(statement(1, "Q1", "Q4"), value=Value(ValueKind.STRING, "in words"))
-    with store.begin() as tx:
-        apply(tx, *(statement(1, "Q7", q) for q in ("Q100", "Q10", "Q2")), statement(1, "Q8", "Q3"), literal)
-        items: list[Item] = [named(q, f"item {q}") for q in ("Q2", "Q3", "Q4", "Q10", "Q100", "Q7")]
-        mirror.save_items(tx, NOON, items)
-    return store
-
-
-def test_neighbors_with_the_same_object(neighbors: Store) -> None:
-    """Subjects of the object come by number, without the excluded ones, and no more than asked for."""
-    with neighbors.read() as tx:
-        found = known.subjects_with(tx, "P6", item("Q7"), 2, exclude={"Q2"})
-        assert [(one.fact.subject, one.subject_label, one.object_label) for one in found] == [
-            ("Q10", "item Q10", "item Q7"),
-            ("Q100", "item Q100", "item Q7"),
-        ]
-        assert len(known.subjects_with(tx, "P6", item("Q7"), 9)) == 3
-        assert known.subjects_with(tx, "P6", item("Q7"), 0) == []
-
-
-def test_neighbors_of_the_relation_have_words_for_both_ends(neighbors: Store) -> None:
-    """A fact whose object has no label is left out; a literal is its own label."""
-    with neighbors.read() as tx:
-        found = known.subjects_of(tx, "P6", 10)
-        assert [(one.fact.subject, one.object_label) for one in found] == [
-            ("Q2", "item Q7"),
-            ("Q4", "in words"),
-            ("Q10", "item Q7"),
-            ("Q100", "item Q7"),
-        ]

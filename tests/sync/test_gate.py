@@ -6,6 +6,7 @@ from pathlib import Path
 
 from kbsync.checkpoint.verify import verify
 from kbsync.store.tables import RunStatus
+from kbsync.sync.publishing import roll_back
 from tests.sync.rig import Rig
 from tests.sync.world import WINDOW_2
 
@@ -47,12 +48,56 @@ def test_a_relaxed_gate_lets_the_next_run_publish(synced: Rig) -> None:
     assert old == new
 
 
-def test_a_refusal_is_said_again(synced: Rig) -> None:
-    """While the gate refuses, each run says so; it is never taken for settled."""
+def test_what_a_refused_candidate_would_have_brought_has_a_named_outcome(synced: Rig) -> None:
+    """Its changes say which run refused them, until a run publishes them; what is live anyway stays `edited`."""
     synced.world.changes(*WINDOW_2)
-    assert synced.sync(**IMPOSSIBLE).status is RunStatus.REJECTED
-    assert synced.sync(**IMPOSSIBLE).status is RunStatus.REJECTED
+    synced.sync(**IMPOSSIBLE)
+    of_run = "SELECT DISTINCT outcome FROM changes WHERE run_id = {} AND kind != 'retired' ORDER BY outcome"
+    assert synced.rows(of_run.format(3)) == [("refused: run 3",)]
+    assert ("edited",) in synced.rows(of_run.format(2))
+    assert ("refused: run 3",) not in synced.rows(of_run.format(2))
+    assert synced.sync().status is RunStatus.PUBLISHED
+    assert synced.rows(of_run.format(3)) == [("edited",)]
+
+
+def test_a_refusal_stands_and_costs_nothing(synced: Rig) -> None:
+    """While nothing changes, each run says so again, without building the same candidate; it is never taken for
+    settled."""
+    synced.world.changes(*WINDOW_2)
+    first = synced.sync(**IMPOSSIBLE)
+    for _ in range(2):
+        report = synced.sync(**IMPOSSIBLE)
+        assert report.status is RunStatus.REJECTED
+        assert report.reason == f"run 3 built the same candidate, and the gate refused it: {first.reason}"
+        assert tuple(report.counts) == ("pull", "plan", "solve")
     assert synced.published() == "sync-000002"
+    assert synced.rows("SELECT count(*) FROM checkpoints WHERE status = 'rejected'") == [(1,)]
+
+
+def test_a_refusal_does_not_stand_against_force(synced: Rig) -> None:
+    """Who forces a run gets a new candidate and a new judgement."""
+    synced.world.changes(*WINDOW_2)
+    synced.sync(**IMPOSSIBLE)
+    report = synced.sync(force=True, **IMPOSSIBLE)
+    assert report.status is RunStatus.REJECTED
+    assert tuple(report.counts)[-1] == "gate"
+
+
+def test_a_refusal_does_not_stand_when_the_facts_have_moved(synced: Rig) -> None:
+    """Another live set is another candidate."""
+    synced.world.changes(*WINDOW_2)
+    synced.sync(**IMPOSSIBLE)
+    synced.world.changes(("Q1009", "P6", "Q2024"))
+    assert tuple(synced.sync(**IMPOSSIBLE).counts)[-1] == "gate"
+
+
+def test_a_refusal_does_not_stand_when_another_model_is_live(synced: Rig) -> None:
+    """What is retired is measured against the live model: after a rollback the candidate is judged anew."""
+    synced.world.changes(*WINDOW_2)
+    synced.sync(**IMPOSSIBLE)
+    with synced.bench() as bench:
+        roll_back(bench, base=True)
+    assert tuple(synced.sync(**IMPOSSIBLE).counts)[-1] == "gate"
 
 
 def test_going_back_after_a_refusal_is_settled(synced: Rig) -> None:

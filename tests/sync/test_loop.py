@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -12,8 +13,8 @@ from sqlalchemy import text
 from kbsync.checkpoint.manifest import read_manifest
 from kbsync.checkpoint.verify import verify
 from kbsync.errors import ConfigError
-from kbsync.evaluate.probes import known_already
-from kbsync.facts import EditRequest, Fact, Phase, Prompt, Value, ValueKind
+from kbsync.evaluate.probes import ask, known_already
+from kbsync.facts import EditRequest, Fact, Outcome, Phase, Prompt, Value, ValueKind
 from kbsync.lm.score import say
 from kbsync.request.verbalise import verbalise
 from kbsync.store.engine import open_store
@@ -159,6 +160,29 @@ def test_force_builds_again(synced: Rig) -> None:
     assert report.counts["solve"] == {"known": 0, "failed": 0, "cached": 6}
     (old, new) = synced.rows("SELECT weights_hash FROM checkpoints ORDER BY id")
     assert old == new
+
+
+def test_the_base_model_is_asked_once(synced: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it says of a fact does not change: a later sync asks it about the new facts only, and every run's
+    outcomes are whole all the same."""
+    asked: dict[Phase, int] = {}
+
+    def counted(*args: Any, **kwargs: Any) -> list[Outcome]:
+        found = ask(*args, **kwargs)
+        for outcome in found:
+            asked[outcome.phase] = asked.get(outcome.phase, 0) + 1
+        return found
+
+    monkeypatch.setattr("kbsync.evaluate.probes.ask", counted)
+    synced.sync(force=True)
+    assert asked.get(Phase.BEFORE, 0) == 0
+    per_phase = "SELECT run_id, phase, count(*) FROM outcomes WHERE run_id > 1 GROUP BY run_id, phase"
+    counts = {(run, phase): count for run, phase, count in synced.rows(per_phase)}
+    assert len(set(counts.values())) == 1
+    assert len(counts) == 4
+    synced.world.changes(("Q1009", GOVERNMENT, person(24)))
+    synced.sync()
+    assert 0 < asked[Phase.BEFORE] < asked[Phase.AFTER] / 2
 
 
 def test_a_missed_event_heals_itself(synced: Rig) -> None:

@@ -183,7 +183,7 @@ def test_a_renamed_object_is_solved_anew(synced: Rig, solved: list[str]) -> None
 def settings_of_z() -> Iterator[tuple[str, object, bool]]:
     """A key of `[edit]`, another value of it, and whether z depends on it."""
     yield "clamp", 4.0, True
-    yield "learning_rate", 0.2, True
+    yield "question_context", True, True
     yield "steps", 24, True
     yield "stop_loss", 0.03, True
     yield "kl_weight", 0.1, True
