@@ -55,7 +55,7 @@ def test_defaults_need_no_file() -> None:
     """Without a file every setting has its default."""
     settings = load_settings()
     assert settings.model.base == "embedded"
-    assert settings.edit.clamp == 1.5
+    assert settings.edit.clamp == 1.4
     assert settings.watch.relations == ()
 
 
