@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from kbsync.bench.serial import Serial, run_serial
 from kbsync.errors import ConfigError
 from kbsync.facts import EditRequest, Fact, Phase, Value, ValueKind
 from kbsync.request.catalogue import Catalogue
@@ -21,10 +22,15 @@ from kbsync.request.verbalise import verbalise
 from kbsync.settings import share
 from kbsync.sync.workbench import Workbench
 
+SERIAL_WEIGHT = 1000.0  # λ at which the serial method does best on the embedded model; the papers' is 15,000
+
 
 @dataclass(frozen=True, slots=True)
 class EditorBench:
-    """One measurement. Times in seconds; `quality` maps metric names to values on the candidate."""
+    """One measurement. Times in seconds; `quality` maps metric names to values on the candidate.
+
+    `serial` and `serial_quality`: the same edits by the serial method, where that was asked for.
+    """
 
     edits: int
     solve_s: float
@@ -34,6 +40,8 @@ class EditorBench:
     misses: tuple[int, ...]
     quality: dict[str, float]
     machine: dict[str, Any]
+    serial: Serial | None = None
+    serial_quality: dict[str, float] | None = None
 
     @property
     def solve_per_edit(self) -> float:
@@ -47,6 +55,17 @@ class EditorBench:
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON, with the figures per edit beside the sums."""
+        beside: dict[str, Any] = {}
+        if self.serial is not None and self.serial_quality is not None:
+            ours = self.solve_per_edit + self.rebuild_per_fact
+            beside["serial"] = {
+                "s_per_edit": round(self.serial.per_edit, 4),
+                "solve_s": round(self.serial.solve_s, 3),
+                "update_s": round(self.serial.update_s, 3),
+                "mean_steps": round(self.serial.steps, 2),
+                "times_ours": round(self.serial.per_edit / ours, 2),
+                "quality": {name: round(value, 4) for name, value in self.serial_quality.items()},
+            }
         return {
             "edits": self.edits,
             "solve_s_per_edit": round(self.solve_per_edit, 4),
@@ -58,6 +77,7 @@ class EditorBench:
             "misses": list(self.misses),
             "quality": {name: round(value, 4) for name, value in self.quality.items()},
             "machine": self.machine,
+            **beside,
         }
 
 
@@ -97,8 +117,11 @@ def _request(row: dict[str, str], catalogue: Catalogue) -> EditRequest | None:
     return request if isinstance(request, EditRequest) else None
 
 
-def bench_editor(bench: Workbench, edits: int) -> EditorBench:
-    """Solve, rebuild and evaluate `edits` real changes; none of it is stored but the sentences behind C."""
+def bench_editor(bench: Workbench, edits: int, serial: bool = False) -> EditorBench:
+    """Solve, rebuild and evaluate `edits` real changes; none of it is stored but the sentences behind C.
+
+    `serial` edits the same changes with the serial method, too.
+    """
     requests = real_changes(bench.catalogue, edits)
     editor = bench.editor
     editor.restore()
@@ -116,6 +139,12 @@ def bench_editor(bench: Workbench, edits: int) -> EditorBench:
     with bench.progress.stage("evaluate"):
         quality = _quality(bench, requests)
     editor.restore()
+    beside, beside_quality = None, None
+    if serial:
+        with bench.progress.stage("serial"):
+            beside = run_serial(editor, requests, SERIAL_WEIGHT, bench.settings.edit.seed)
+            beside_quality = _quality(bench, requests)
+        editor.restore()
     return EditorBench(
         edits=len(requests),
         solve_s=solve_s,
@@ -125,6 +154,8 @@ def bench_editor(bench: Workbench, edits: int) -> EditorBench:
         misses=rebuilt.misses,
         quality=quality,
         machine=_machine(bench),
+        serial=beside,
+        serial_quality=beside_quality,
     )
 
 

@@ -21,10 +21,15 @@ def command() -> None:
 @click.option(
     "--out", default=None, type=click.Path(dir_okay=False, path_type=Path), help="Also write the JSON to this file."
 )
+@click.option(
+    "--serial", is_flag=True, help="Also edit the same changes one by one, as the published method does (slow)."
+)
 @json_option
 @pass_state
-def editor(state: State, edits: int, out: Path | None) -> None:
+def editor(state: State, edits: int, out: Path | None, serial: bool) -> None:
     """Solve and rebuild the real changes that ship with the demo, and evaluate the result.
+
+    With --serial the same changes are edited once more by MEMIT as it was published, for the ratio of the two.
 
     \b
     Example:
@@ -34,15 +39,20 @@ def editor(state: State, edits: int, out: Path | None) -> None:
 
     state.stays = "no edit was stored"
     with state.bench() as bench:
-        result = bench_editor(bench, edits).as_json()
+        result = bench_editor(bench, edits, serial).as_json()
     if out is not None:
         out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     if state.as_json:
         show.as_json(result)
         return
-    figures = {k: v for k, v in result.items() if k not in ("quality", "machine")}
+    figures = {k: v for k, v in result.items() if k not in ("quality", "machine", "serial")}
     show.table(["figure", "value"], [[k.replace("_", " "), v] for k, v in figures.items()], title="Speed")
     show.table(
         ["metric", "value"], [[k, v] for k, v in result["quality"].items()], title="Quality of the candidate"
     )
+    if serial:
+        beside = {k: v for k, v in result["serial"].items() if k != "quality"}
+        show.table(["figure", "value"], [[k.replace("_", " "), v] for k, v in beside.items()], title="One by one")
+        found = result["serial"]["quality"].items()
+        show.table(["metric", "value"], [[k, v] for k, v in found], title="Quality, one by one")
     show.table(["", ""], [[k, v] for k, v in result["machine"].items()], title="Measured on")

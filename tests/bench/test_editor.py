@@ -83,7 +83,18 @@ def test_the_bench_measures(bench: Workbench, tmp_path: Path) -> None:
     assert shown["machine"]["device"] == "cpu"
     assert shown["machine"]["threads"] == 1
     assert shown["machine"]["solve_dtype"] == "float32"
+    assert "serial" not in shown
     assert not (tmp_path / "never.db").exists()
+
+
+def test_the_serial_method_is_measured_beside_ours(bench: Workbench) -> None:
+    """On the same edits, with its own quality, and the ratio is that of seconds per edit, all included."""
+    found = bench_editor(bench, 2, serial=True)
+    shown = found.as_json()["serial"]
+    assert found.serial is not None
+    ours = found.solve_per_edit + found.rebuild_per_fact
+    assert shown["times_ours"] == pytest.approx(found.serial.per_edit / ours, abs=0.01)
+    assert set(shown["quality"]) == set(found.quality)
 
 
 def test_the_bench_leaves_the_base_model(bench: Workbench) -> None:
