@@ -83,10 +83,16 @@ def rows_of(records: Iterable[Record], ids: ObjectIds, catalogue: Catalogue) -> 
             continue
         row = Row(relation, subject, one["subject"], old, one["target_true"], new, one["target_new"])
         labels = {subject: row.label, old: row.old_label, new: row.new_label}
-        fact = Fact(subject, relation, Value(ValueKind.ITEM, new))
-        said = verbalise(fact, labels, catalogue, Value(ValueKind.ITEM, old))
-        if isinstance(said, EditRequest) and said.target_old is not None:
+        one_way = _said(row, row.new, row.old, labels, catalogue)
+        if one_way and _said(row, row.old, row.new, labels, catalogue):  # a neighbor says the old one
             yield row
+
+
+def _said(row: Row, new: str, old: str, labels: Mapping[str, str], catalogue: Catalogue) -> bool:
+    """Whether `new` in the place of `old` can be said."""
+    fact = Fact(row.subject, row.relation, Value(ValueKind.ITEM, new))
+    request = verbalise(fact, labels, catalogue, Value(ValueKind.ITEM, old))
+    return isinstance(request, EditRequest) and request.target_old is not None
 
 
 def choose(rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:

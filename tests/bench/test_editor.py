@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.bench.editor import bench_editor, real_changes
+from kbsync.bench.editor import bench_editor
+from kbsync.bench.edits import real_changes
 from kbsync.errors import ConfigError
 from kbsync.request.catalogue import Catalogue, load_catalogue
 from kbsync.settings import load_settings, share
