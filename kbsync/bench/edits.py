@@ -6,7 +6,9 @@ Both ship with kbsync, and both are put into words by the relation catalogue.
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,28 +21,36 @@ from kbsync.request.verbalise import verbalise
 from kbsync.settings import share
 
 _SEEN = datetime(2022, 2, 10, tzinfo=UTC)  # when CounterFact came out; a neighbor's age plays no part
+_ENTITY = r"<http://www\.wikidata\.org/entity/(Q[0-9]+)>"
+_LABEL = re.compile(rf'{_ENTITY} <http://www\.w3\.org/2000/01/rdf-schema#label> "([^"\\]+)"@en \.')
+_DIRECT = re.compile(rf"{_ENTITY} <http://www\.wikidata\.org/prop/direct/(P[0-9]+)> {_ENTITY} \.")
 
 
-def real_changes(catalogue: Catalogue, count: int) -> list[EditRequest]:
+def real_changes(catalogue: Catalogue, count: int, neighbors: int = 0) -> list[EditRequest]:
     """The first `count` real changes of the demo's windows that can be said, each subject and relation once.
 
-    Raises ConfigError when the demo has fewer.
+    Each has up to `neighbors` neighbors from the demo's slice, chosen as a sync chooses them. Raises ConfigError
+    when the demo has fewer changes.
     """
-    requests: dict[tuple[str, str], EditRequest] = {}
+    found: dict[tuple[str, str], tuple[EditRequest, Value | None]] = {}
     words: set[str] = set()
     for row in _table("data/demo/expected.tsv"):
-        request = _real_change(row, catalogue)
+        request, old = _real_change(row, catalogue)
         if request is None or request.rewrite.text in words:
             continue
         words.add(request.rewrite.text)
-        requests.setdefault((row["subject"], row["property"]), request)
-    _enough(len(requests), count, "the demo", "changes")
-    return list(requests.values())[:count]
+        found.setdefault((row["subject"], row["property"]), (request, old))
+    _enough(len(found), count, "the demo", "changes")
+    first = list(found.values())[:count]
+    if neighbors == 0:
+        return [request for request, _ in first]
+    hood = _slice_neighborhood(catalogue)
+    return [replace(request, neighborhood=hood.choose(request, old, neighbors)) for request, old in first]
 
 
-def _real_change(row: dict[str, str], catalogue: Catalogue) -> EditRequest | None:
+def _real_change(row: dict[str, str], catalogue: Catalogue) -> tuple[EditRequest | None, Value | None]:
     if row["kind"] not in ("replaced", "added"):
-        return None
+        return None, None
     fact = Fact(row["subject"], row["property"], Value(ValueKind.ITEM, row["new"]))
     labels: dict[str, str | None] = {
         row["subject"]: row["label"],
@@ -52,7 +62,26 @@ def _real_change(row: dict[str, str], catalogue: Catalogue) -> EditRequest | Non
         previous = Value(ValueKind.ITEM, row["old"])
         labels[row["old"]] = row["old_label"]
     request = verbalise(fact, labels, catalogue, previous)
-    return request if isinstance(request, EditRequest) else None
+    return (request, previous) if isinstance(request, EditRequest) else (None, None)
+
+
+def _slice_neighborhood(catalogue: Catalogue) -> Neighborhood:
+    """The facts of the demo's slice whose subject no window touches and has no second object of the relation."""
+    touched = frozenset(row["subject"] for row in _table("data/demo/expected.tsv"))
+    labels: dict[str, str | None] = {}
+    objects: dict[tuple[str, str], list[str]] = {}
+    with gzip.open(share("data/demo/wikidata.nt.gz"), "rt", encoding="utf-8") as lines:
+        for line in lines:
+            if label := _LABEL.match(line):
+                labels[label[1]] = label[2]
+            elif direct := _DIRECT.match(line):
+                objects.setdefault((direct[1], direct[2]), []).append(direct[3])
+    facts = [
+        _known(subject, relation, values[0])
+        for (subject, relation), values in objects.items()
+        if len(values) == 1 and relation in catalogue and subject not in touched
+    ]
+    return Neighborhood.build(facts, touched, labels, catalogue)
 
 
 def counterfactual(catalogue: Catalogue, count: int, seed: int, neighbors: int) -> list[EditRequest]:
@@ -66,9 +95,9 @@ def counterfactual(catalogue: Catalogue, count: int, seed: int, neighbors: int) 
     for row in rows:
         labels |= {row["subject"]: row["label"], row["old"]: row["old_label"], row["new"]: row["new_label"]}
     edited = frozenset(row["subject"] for row in rows if row["new"])
-    hood = Neighborhood.build(
-        [_known(row) for row in rows if not row["new"] and row["relation"] in catalogue], edited, labels, catalogue
-    )
+    near = [row for row in rows if not row["new"] and row["relation"] in catalogue]
+    facts = [_known(row["subject"], row["relation"], row["old"]) for row in near]
+    hood = Neighborhood.build(facts, edited, labels, catalogue)
     order = sorted((row for row in rows if row["new"]), key=lambda row: _draw(seed, row))
     _enough(len(order), count, "data/bench/counterfact.tsv", "counterfactual edits")
     requests = []
@@ -77,13 +106,13 @@ def counterfactual(catalogue: Catalogue, count: int, seed: int, neighbors: int) 
         fact = Fact(row["subject"], row["relation"], Value(ValueKind.ITEM, row["new"]))
         request = verbalise(fact, labels, catalogue, old) if row["relation"] in catalogue else None
         if isinstance(request, EditRequest):
-            near = tuple(one for one in hood.choose(request, old, neighbors) if one.same_object)
-            requests.append(replace(request, neighborhood=near))
+            chosen = tuple(one for one in hood.choose(request, old, neighbors) if one.same_object)
+            requests.append(replace(request, neighborhood=chosen))
     return requests
 
 
-def _known(row: dict[str, str]) -> KnownFact:
-    fact = Fact(row["subject"], row["relation"], Value(ValueKind.ITEM, row["old"]))
+def _known(subject: str, relation: str, value: str) -> KnownFact:
+    fact = Fact(subject, relation, Value(ValueKind.ITEM, value))
     return KnownFact(fact, baseline=True, preferred=False, start=None, end=None, seen=_SEEN)
 
 

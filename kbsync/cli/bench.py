@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,11 @@ from kbsync.cli.state import State, json_option, pass_state
 from kbsync.errors import ConfigError
 
 _BY_RELATION = ("efficacy_success", "efficacy_accuracy", "paraphrase_success", "neighborhood_success")
+_CURVE = (*_BY_RELATION[:3], "paraphrase_accuracy", "neighborhood_success", "neighborhood_unchanged", "score")
 _ELSEWHERE = {
-    "question_in_plain_text": "asked the question in plain text",
-    "without_bos": "asked without BOS",
-    "in_a_chat_turn": "asked in a chat turn",
+    "question_in_plain_text": "question in plain text",
+    "without_bos": "without BOS",
+    "in_a_chat_turn": "in a chat turn",
 }
 
 out_option = click.option(
@@ -25,7 +26,13 @@ out_option = click.option(
 )
 
 
-def write(out: Path | None, result: Mapping[str, Any]) -> None:
+def check(out: Path | None) -> None:
+    """Raise ConfigError before minutes of measuring when there is nowhere to write the result."""
+    if out is not None and not out.absolute().parent.is_dir():
+        raise ConfigError(f"--out: there is no folder {out.absolute().parent}")
+
+
+def finish(out: Path | None, result: Mapping[str, Any]) -> None:
     """Write the JSON to the file, if there is to be one. Raises ConfigError where it can't be written."""
     if out is None:
         return
@@ -55,9 +62,10 @@ def editor(state: State, edits: int, out: Path | None) -> None:
     from kbsync.bench.editor import bench_editor
 
     state.stays = "no edit was stored"
+    check(out)
     with state.bench() as bench:
         result = bench_editor(bench, edits).as_json()
-    write(out, result)
+    finish(out, result)
     if state.as_json:
         show.as_json(result)
         return
@@ -66,10 +74,10 @@ def editor(state: State, edits: int, out: Path | None) -> None:
     show.table(
         ["metric", "value"], [[k, v] for k, v in result["quality"].items()], title="Quality of the candidate"
     )
-    show.table(["", ""], [[k, v] for k, v in result["machine"].items()], title="Measured on")
+    print_machine(result["machine"])
 
 
-@command.command("quality", short_help="What many counterfactual edits at once do to the model.")
+@command.command("quality", short_help="What many edits at once do to the model, with intervals.")
 @click.option("--edits", default=200, show_default=True, type=click.IntRange(1), help="Edits to draw.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Which edits are drawn.")
 @click.option("--real", is_flag=True, help="Take the demo's real changes instead; the seed plays no part then.")
@@ -77,70 +85,138 @@ def editor(state: State, edits: int, out: Path | None) -> None:
 @json_option
 @pass_state
 def quality(state: State, edits: int, seed: int, real: bool, out: Path | None) -> None:
-    """Teach the model facts that are not so, all at once, and measure what holds and what it costs.
+    """Teach the model counterfactual edits, all at once, and measure what holds and what it costs.
 
     What the base model says already is dropped. Each share comes with its 95 % interval.
 
     \b
     Example:
-      kbsync bench quality --edits 200 --seed 1 --out quality.json
+      kbsync bench quality --edits 100 --seed 1 --out quality.json
     """
     from kbsync.bench.quality import bench_quality
 
     state.stays = "no edit was stored"
+    check(out)
     with state.bench() as bench:
-        found = bench_quality(bench, edits, seed, real)
-    result = found.as_json()
-    write(out, result)
+        drawn, measured = bench_quality(bench, edits, seed, real)
+    result = {**measured.as_json(), **drawn.as_json()}
+    finish(out, result)
     if state.as_json:
         show.as_json(result)
     else:
         print_quality(result)
 
 
+@command.command("capacity", short_help="How many edits the model holds, as a curve.")
+@click.option("--upto", default=500, show_default=True, type=click.IntRange(1), help="Most edits to draw.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Which edits are drawn.")
+@out_option
+@json_option
+@pass_state
+def capacity(state: State, upto: int, seed: int, out: Path | None) -> None:
+    """Teach the model 50, 100, 200, 500, … counterfactual edits at once, and measure each time.
+
+    z are solved once and used at every size.
+
+    \b
+    Example:
+      kbsync bench capacity --upto 200 --out capacity.json
+    """
+    from kbsync.bench.capacity import bench_capacity
+
+    state.stays = "no edit was stored"
+    check(out)
+    with state.bench() as bench:
+        drawn, curve = bench_capacity(bench, upto, seed)
+    result = {"curve": [measured.as_json() for measured in curve], **drawn.as_json()}
+    finish(out, result)
+    if state.as_json:
+        show.as_json(result)
+    else:
+        print_capacity(result)
+
+
 def print_quality(result: Mapping[str, Any]) -> None:
-    """The whole measurement on stdout."""
-    left_out = {"known to the base model": result["known"], **result["unaskable"]}
-    dropped = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-    show.line(f"{result['edits']} edits of {result['drawn']} drawn ({dropped})", "bold")
-    rows = [[name.replace("_", " "), *both(pair)] for name, pair in result["metrics"].items()]
-    rows += [[f"efficacy accuracy, {_ELSEWHERE[name]}", *both(pair)] for name, pair in result["elsewhere"].items()]
-    perplexity = result["perplexity"]
-    rows.append(["perplexity of a fixed text", perplexity["before"], "", perplexity["after"], "", None])
+    """One measurement on stdout."""
+    show.line(_drawn(result, result["edits"]), "bold")
+    rows = [[name.replace("_", " "), *_both(pair)] for name, pair in result["metrics"].items()]
+    rows += [[f"efficacy accuracy, {_ELSEWHERE[name]}", *_both(pair)] for name, pair in result["elsewhere"].items()]
     show.table(
         ["metric", "base model", "95 %", "candidate", "95 % ", "prompts"],
         rows,
         title="Quality (shares of prompts; intervals over facts)",
         numbers=["base model", "candidate", "prompts"],
     )
+    columns = [name.replace("_", " ") for name in _BY_RELATION]
     relations = [
         [relation, int(own["edits"]), *(own.get(name) for name in _BY_RELATION)]
         for relation, own in result["relations"].items()
     ]
-    columns = [name.replace("_", " ") for name in _BY_RELATION]
     show.table(
         ["relation", "edits", *columns], relations, title="The candidate by relation", numbers=["edits", *columns]
     )
-    show.table(["figure", "value"], [*costs(result), ["seed", result["seed"]]], title="Cost")
-    show.table(["", ""], [[k, v] for k, v in result["machine"].items()], title="Measured on")
-
-
-def both(pair: Mapping[str, Mapping[str, float]]) -> list[object]:
-    """Base model and candidate, each as value and interval, and the prompts behind them."""
-    cells: list[object] = []
-    for phase in ("before", "after"):
-        own = pair.get(phase)
-        cells += [own["value"], f"{own['low']:.3f} to {own['high']:.3f}"] if own else [None, ""]
-    return [*cells, next(iter(pair.values()))["count"]]
-
-
-def costs(result: Mapping[str, Any]) -> list[list[object]]:
-    """Perplexity's growth, misses and seconds."""
-    return [
+    figures = [
+        [
+            "perplexity of a fixed text",
+            f"{result['perplexity']['before']:.2f} → {result['perplexity']['after']:.2f}",
+        ],
         ["perplexity ratio", result["perplexity"]["ratio"]],
-        ["missed after the solve, after each repair", ", ".join(map(str, result["misses"]))],
+        ["missed after the solve, after each repair", _list(result["misses"])],
         ["residual left by the solve", result["residual"]],
         ["seconds per solved edit", result["solve_s_per_edit"]],
         ["seconds per rebuilt fact, repair included", result["rebuild_s_per_fact"]],
         ["mean steps per z", result["mean_steps"]],
     ]
+    show.table(["figure", "value"], figures, title="Cost")
+    print_machine(result["machine"])
+
+
+def print_capacity(result: Mapping[str, Any]) -> None:
+    """The curve on stdout: a column for each size."""
+    curve: Sequence[Mapping[str, Any]] = result["curve"]
+    show.line(_drawn(result, curve[-1]["edits"]), "bold")
+    rows: list[list[object]] = []
+    for name in _CURVE:
+        shares = [one["metrics"].get(name, {}).get("after") for one in curve]
+        rows.append([name.replace("_", " "), *(share["value"] if share else None for share in shares)])
+        rows.append(["  95 %", *(_bounds(share) for share in shares)])
+    base = [one["metrics"].get("neighborhood_success", {}).get("before") for one in curve]
+    rows += [
+        ["neighborhood success, base model", *(share["value"] if share else None for share in base)],
+        ["perplexity ratio", *(one["perplexity"]["ratio"] for one in curve)],
+        ["missed after the solve, after each repair", *(_list(one["misses"]) for one in curve)],
+        ["residual left by the solve", *(one["residual"] for one in curve)],
+        ["seconds per rebuilt fact", *(one["rebuild_s_per_fact"] for one in curve)],
+    ]
+    columns = [f"{one['edits']} edits" for one in curve]
+    show.table(["the candidate's", *columns], rows, title="Capacity", numbers=columns)
+    show.line(f"seconds per solved edit: {result['solve_s_per_edit']:.3g}")
+    print_machine(result["machine"])
+
+
+def print_machine(machine: Mapping[str, Any]) -> None:
+    """What it was measured on."""
+    show.table(["", ""], [[k, v] for k, v in machine.items()], title="Measured on")
+
+
+def _drawn(result: Mapping[str, Any], edits: int) -> str:
+    left_out = {"known to the base model": result["known"], **result["unaskable"]}
+    dropped = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+    return f"{edits} of {result['drawn']} {result['source']}, seed {result['seed']} ({dropped})"
+
+
+def _both(pair: Mapping[str, Mapping[str, float]]) -> list[object]:
+    """Base model and candidate, each as value and interval, and the prompts behind them."""
+    cells: list[object] = []
+    for phase in ("before", "after"):
+        own = pair.get(phase)
+        cells += [own["value"] if own else None, _bounds(own)]
+    return [*cells, next(iter(pair.values()))["count"]]
+
+
+def _bounds(share: Mapping[str, float] | None) -> str:
+    return f"{share['low']:.3f} to {share['high']:.3f}" if share else ""
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

@@ -113,13 +113,12 @@ def with_neighbor_answers(
     encoder: Encoder,
     requests: Sequence[EditRequest],
     outcomes: Sequence[Outcome],
-    on_prompts: Callable[[int], None] | None = None,
 ) -> list[Outcome]:
     """`outcomes` of `requests`, those at neighborhood prompts with what greedy decoding says there (`said`)."""
     prompts = {(r.content_hash, i): n.prompt for r in requests for i, n in enumerate(r.neighborhood)}
     asked = [o for o in outcomes if o.kind is PromptKind.NEIGHBORHOOD]
     rows = [encoder.plain(prompts[o.content_hash, o.index]) for o in asked]
-    said = iter(say(model, encoder.tokenizer, rows, ANSWER_TOKENS, on_batch=on_prompts))
+    said = iter(say(model, encoder.tokenizer, rows, ANSWER_TOKENS))
     return [replace(o, said=next(said)) if o.kind is PromptKind.NEIGHBORHOOD else o for o in outcomes]
 
 

@@ -25,11 +25,15 @@ def rows_elsewhere(encoder: Encoder, request: EditRequest) -> dict[str, Row]:
     return rows
 
 
-def said_elsewhere(model: Any, encoder: Encoder, requests: Sequence[EditRequest]) -> dict[str, list[bool]]:
-    """By surroundings: for each request that can be put there, whether greedy decoding says its new object."""
-    asked = [(name, row) for request in requests for name, row in rows_elsewhere(encoder, request).items()]
-    scores = score_rows(model, [row for _, row in asked])
-    found: dict[str, list[bool]] = {}
-    for (name, _), score in zip(asked, scores, strict=True):
-        found.setdefault(name, []).append(score.greedy)
+def said_elsewhere(model: Any, encoder: Encoder, requests: Sequence[EditRequest]) -> dict[str, dict[str, bool]]:
+    """By surroundings and content hash, whether greedy decoding says the request's new object there."""
+    asked = [
+        (name, request.content_hash, row)
+        for request in requests
+        for name, row in rows_elsewhere(encoder, request).items()
+    ]
+    scores = score_rows(model, [row for _, _, row in asked])
+    found: dict[str, dict[str, bool]] = {}
+    for (name, content_hash, _), score in zip(asked, scores, strict=True):
+        found.setdefault(name, {})[content_hash] = score.greedy
     return found
