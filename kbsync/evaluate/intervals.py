@@ -39,7 +39,8 @@ def wilson(hits: int, count: int) -> Interval:
     share, square = hits / count, _Z**2
     middle = (share + square / (2 * count)) / (1 + square / count)
     spread = _Z / (1 + square / count) * math.sqrt(share * (1 - share) / count + square / (4 * count**2))
-    return Interval(max(0.0, middle - spread), min(1.0, middle + spread))
+    low = middle - spread if hits else 0.0  # both bounds are exact at the ends, but for rounding
+    return Interval(low, middle + spread if hits < count else 1.0)
 
 
 def intervals(
