@@ -3,12 +3,43 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
 from kbsync.cli import show
 from kbsync.cli.state import State, json_option, pass_state
+from kbsync.errors import ConfigError
+
+_BY_RELATION = ("efficacy_success", "efficacy_accuracy", "paraphrase_success", "neighborhood_success")
+_CURVE = (*_BY_RELATION[:3], "paraphrase_accuracy", "neighborhood_success", "neighborhood_unchanged", "score")
+_ELSEWHERE = {
+    "question_in_plain_text": "question in plain text",
+    "without_bos": "without BOS",
+    "in_a_chat_turn": "in a chat turn",
+}
+
+out_option = click.option(
+    "--out", default=None, type=click.Path(dir_okay=False, path_type=Path), help="Also write the JSON to this file."
+)
+
+
+def check(out: Path | None) -> None:
+    """Raise ConfigError before minutes of measuring when there is nowhere to write the result."""
+    if out is not None and not out.absolute().parent.is_dir():
+        raise ConfigError(f"--out: there is no folder {out.absolute().parent}")
+
+
+def finish(out: Path | None, result: Mapping[str, Any]) -> None:
+    """Write the JSON to the file, if there is to be one. Raises ConfigError where it can't be written."""
+    if out is None:
+        return
+    try:
+        out.write_text(json.dumps(show.plain(result), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--out: {out} can't be written: {error.strerror}") from None
 
 
 @click.group("bench", short_help="Measure speed and quality on this machine.")
@@ -18,9 +49,7 @@ def command() -> None:
 
 @command.command("editor", short_help="Seconds per solved z and per rebuilt fact, and what they buy.")
 @click.option("--edits", default=64, show_default=True, type=click.IntRange(1), help="Real changes to edit.")
-@click.option(
-    "--out", default=None, type=click.Path(dir_okay=False, path_type=Path), help="Also write the JSON to this file."
-)
+@out_option
 @click.option(
     "--serial", is_flag=True, help="Also edit the same changes one by one, as the published method does (slow)."
 )
@@ -38,10 +67,10 @@ def editor(state: State, edits: int, out: Path | None, serial: bool) -> None:
     from kbsync.bench.editor import bench_editor
 
     state.stays = "no edit was stored"
+    check(out)
     with state.bench() as bench:
         result = bench_editor(bench, edits, serial).as_json()
-    if out is not None:
-        out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    finish(out, result)
     if state.as_json:
         show.as_json(result)
         return
@@ -55,4 +84,149 @@ def editor(state: State, edits: int, out: Path | None, serial: bool) -> None:
         show.table(["figure", "value"], [[k.replace("_", " "), v] for k, v in beside.items()], title="One by one")
         found = result["serial"]["quality"].items()
         show.table(["metric", "value"], [[k, v] for k, v in found], title="Quality, one by one")
-    show.table(["", ""], [[k, v] for k, v in result["machine"].items()], title="Measured on")
+    print_machine(result["machine"])
+
+
+@command.command("quality", short_help="What many edits at once do to the model, with intervals.")
+@click.option("--edits", default=200, show_default=True, type=click.IntRange(1), help="Edits to draw.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Which edits are drawn.")
+@click.option("--real", is_flag=True, help="Take the demo's real changes instead; the seed plays no part then.")
+@out_option
+@json_option
+@pass_state
+def quality(state: State, edits: int, seed: int, real: bool, out: Path | None) -> None:
+    """Teach the model counterfactual edits, all at once, and measure what holds and what it costs.
+
+    What the base model says already is dropped. Each share comes with its 95 % interval.
+
+    \b
+    Example:
+      kbsync bench quality --edits 100 --seed 1 --out quality.json
+    """
+    from kbsync.bench.quality import bench_quality
+
+    state.stays = "no edit was stored"
+    check(out)
+    with state.bench() as bench:
+        drawn, measured = bench_quality(bench, edits, seed, real)
+    result = {**measured.as_json(), **drawn.as_json()}
+    finish(out, result)
+    if state.as_json:
+        show.as_json(result)
+    else:
+        print_quality(result)
+
+
+@command.command("capacity", short_help="How many edits the model holds, as a curve.")
+@click.option("--upto", default=500, show_default=True, type=click.IntRange(1), help="Most edits to draw.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Which edits are drawn.")
+@out_option
+@json_option
+@pass_state
+def capacity(state: State, upto: int, seed: int, out: Path | None) -> None:
+    """Teach the model 50, 100, 200, 500, … counterfactual edits at once, and measure each time.
+
+    z are solved once and used at every size.
+
+    \b
+    Example:
+      kbsync bench capacity --upto 200 --out capacity.json
+    """
+    from kbsync.bench.capacity import bench_capacity
+
+    state.stays = "no edit was stored"
+    check(out)
+    with state.bench() as bench:
+        drawn, curve = bench_capacity(bench, upto, seed)
+    result = {"curve": [measured.as_json() for measured in curve], **drawn.as_json()}
+    finish(out, result)
+    if state.as_json:
+        show.as_json(result)
+    else:
+        print_capacity(result)
+
+
+def print_quality(result: Mapping[str, Any]) -> None:
+    """One measurement on stdout."""
+    show.line(_drawn(result, result["edits"]), "bold")
+    rows = [[name.replace("_", " "), *_both(pair)] for name, pair in result["metrics"].items()]
+    rows += [[f"efficacy accuracy, {_ELSEWHERE[name]}", *_both(pair)] for name, pair in result["elsewhere"].items()]
+    show.table(
+        ["metric", "base model", "95 %", "candidate", "95 % ", "prompts"],
+        rows,
+        title="Quality (shares of prompts; intervals over facts)",
+        numbers=["base model", "candidate", "prompts"],
+    )
+    columns = [name.replace("_", " ") for name in _BY_RELATION]
+    relations = [
+        [relation, int(own["edits"]), *(own.get(name) for name in _BY_RELATION)]
+        for relation, own in result["relations"].items()
+    ]
+    show.table(
+        ["relation", "edits", *columns], relations, title="The candidate by relation", numbers=["edits", *columns]
+    )
+    figures = [
+        [
+            "perplexity of a fixed text",
+            f"{result['perplexity']['before']:.2f} → {result['perplexity']['after']:.2f}",
+        ],
+        ["perplexity ratio", result["perplexity"]["ratio"]],
+        ["missed after the solve, after each repair", _list(result["misses"])],
+        ["residual left by the solve", result["residual"]],
+        ["seconds per solved edit", result["solve_s_per_edit"]],
+        ["seconds per rebuilt fact, repair included", result["rebuild_s_per_fact"]],
+        ["mean steps per z", result["mean_steps"]],
+    ]
+    show.table(["figure", "value"], figures, title="Cost")
+    print_machine(result["machine"])
+
+
+def print_capacity(result: Mapping[str, Any]) -> None:
+    """The curve on stdout: a column for each size."""
+    curve: Sequence[Mapping[str, Any]] = result["curve"]
+    show.line(_drawn(result, curve[-1]["edits"]), "bold")
+    rows: list[list[object]] = []
+    for name in _CURVE:
+        shares = [one["metrics"].get(name, {}).get("after") for one in curve]
+        rows.append([name.replace("_", " "), *(share["value"] if share else None for share in shares)])
+        rows.append(["  95 %", *(_bounds(share) for share in shares)])
+    base = [one["metrics"].get("neighborhood_success", {}).get("before") for one in curve]
+    rows += [
+        ["neighborhood success, base model", *(share["value"] if share else None for share in base)],
+        ["perplexity ratio", *(one["perplexity"]["ratio"] for one in curve)],
+        ["missed after the solve, after each repair", *(_list(one["misses"]) for one in curve)],
+        ["residual left by the solve", *(one["residual"] for one in curve)],
+        ["seconds per rebuilt fact", *(one["rebuild_s_per_fact"] for one in curve)],
+    ]
+    columns = [f"{one['edits']} edits" for one in curve]
+    show.table(["the candidate's", *columns], rows, title="Capacity", numbers=columns)
+    show.line(f"seconds per solved edit: {result['solve_s_per_edit']:.3g}")
+    print_machine(result["machine"])
+
+
+def print_machine(machine: Mapping[str, Any]) -> None:
+    """What it was measured on."""
+    show.table(["", ""], [[k, v] for k, v in machine.items()], title="Measured on")
+
+
+def _drawn(result: Mapping[str, Any], edits: int) -> str:
+    left_out = {"known to the base model": result["known"], **result["unaskable"]}
+    dropped = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+    return f"{edits} of {result['drawn']} {result['source']}, seed {result['seed']} ({dropped})"
+
+
+def _both(pair: Mapping[str, Mapping[str, float]]) -> list[object]:
+    """Base model and candidate, each as value and interval, and the prompts behind them."""
+    cells: list[object] = []
+    for phase in ("before", "after"):
+        own = pair.get(phase)
+        cells += [own["value"] if own else None, _bounds(own)]
+    return [*cells, next(iter(pair.values()))["count"]]
+
+
+def _bounds(share: Mapping[str, float] | None) -> str:
+    return f"{share['low']:.3f} to {share['high']:.3f}" if share else ""
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))

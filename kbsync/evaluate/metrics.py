@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from kbsync.evaluate.answers import answer_of
 from kbsync.facts import Outcome, Phase, PromptKind
 
 NAMES: Mapping[PromptKind, str] = {
@@ -14,6 +15,10 @@ NAMES: Mapping[PromptKind, str] = {
     PromptKind.QUESTION: "question",
     PromptKind.NEIGHBORHOOD: "neighborhood",
 }
+UNCHANGED = "neighborhood_unchanged"
+SCORE = "score"
+SCORED = ("efficacy_success", "paraphrase_success", "neighborhood_success")
+SHARES = (*(f"{name}_{what}" for _, name in sorted(NAMES.items()) for what in ("success", "accuracy")), UNCHANGED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +31,66 @@ class Metric:
     count: int
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Hit:
+    """One prompt's part in one metric. `fact` is its request's content hash: prompts of one fact go together."""
+
+    metric: str
+    phase: Phase
+    fact: str
+    hit: bool
+
+
+def hits_of(outcomes: Iterable[Outcome]) -> list[Hit]:
+    """Every outcome's part in every metric that is a share of prompts.
+
+    Whether a neighbor's answer is unchanged takes its answer in both phases, and is left out where one is not
+    known. Retired facts are no edits: `evaluate.drift` counts them.
+    """
+    kept = [o for o in outcomes if o.kind in NAMES]
+    base = {
+        (o.content_hash, o.index): o.said
+        for o in kept
+        if o.kind is PromptKind.NEIGHBORHOOD and o.phase is Phase.BEFORE
+    }
+    hits = []
+    for o in kept:
+        hits.append(Hit(f"{NAMES[o.kind]}_success", o.phase, o.content_hash, o.success))
+        hits.append(Hit(f"{NAMES[o.kind]}_accuracy", o.phase, o.content_hash, o.accuracy))
+        if o.kind is PromptKind.NEIGHBORHOOD and o.phase is Phase.AFTER:
+            before = base.get((o.content_hash, o.index))
+            if before is not None and o.said is not None:
+                same = answer_of(before) == answer_of(o.said)
+                hits.append(Hit(UNCHANGED, o.phase, o.content_hash, same))
+    return hits
+
+
 def summarise(outcomes: Iterable[Outcome]) -> list[Metric]:
-    """Mean success and accuracy per prompt kind and phase; every prompt weighs the same."""
-    groups: dict[tuple[PromptKind, Phase], list[Outcome]] = defaultdict(list)
-    for outcome in outcomes:
-        if outcome.kind not in NAMES:  # retired facts are no edits: `evaluate.drift` counts them
-            continue
-        groups[outcome.kind, outcome.phase].append(outcome)
-    metrics = []
-    for (kind, phase), group in sorted(groups.items()):
-        for name, hits in (
-            ("success", sum(o.success for o in group)),
-            ("accuracy", sum(o.accuracy for o in group)),
-        ):
-            metrics.append(Metric(f"{NAMES[kind]}_{name}", phase, hits / len(group), len(group)))
+    """Mean success and accuracy per prompt kind and phase, every prompt weighing the same; how many neighbors
+    answer as before; and the score.
+
+    The score is the harmonic mean of efficacy, paraphrase and neighborhood success (MEMIT, table 2).
+    """
+    groups: dict[tuple[str, Phase], list[bool]] = defaultdict(list)
+    for hit in hits_of(outcomes):
+        groups[hit.metric, hit.phase].append(hit.hit)
+    metrics = [
+        Metric(name, phase, sum(groups[name, phase]) / len(groups[name, phase]), len(groups[name, phase]))
+        for name in SHARES
+        for phase in (Phase.AFTER, Phase.BEFORE)
+        if (name, phase) in groups
+    ]
+    for phase in (Phase.AFTER, Phase.BEFORE):
+        parts = [value_of(metrics, name, phase) for name in SCORED]
+        if all(part is not None for part in parts):
+            count = sum(len(groups[name, phase]) for name in SCORED)
+            metrics.append(Metric(SCORE, phase, harmonic_mean([p for p in parts if p is not None]), count))
     return metrics
+
+
+def harmonic_mean(values: Sequence[float]) -> float:
+    """n / Σ 1/value; 0 where one of them is 0."""
+    return len(values) / sum(1 / value for value in values) if all(values) else 0.0
 
 
 def value_of(metrics: Sequence[Metric], name: str, phase: Phase = Phase.AFTER) -> float | None:

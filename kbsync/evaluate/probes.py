@@ -7,15 +7,14 @@ evaluation of CounterFact does; accuracy is that greedy decoding says the object
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kbsync.errors import ModelError
+from kbsync.evaluate.answers import ANSWER_TOKENS, answer_of
 from kbsync.facts import EditRequest, Outcome, Phase, Prompt, PromptKind
 from kbsync.lm.rows import Encoder, Row
 from kbsync.lm.score import Score, say, score_rows
-
-_STOPS = '.,;:!?\n("'
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +108,26 @@ def greedy_answers(
     return say(model, encoder.tokenizer, rows, tokens, on_batch=on_prompts)
 
 
+def with_neighbor_answers(
+    model: Any,
+    encoder: Encoder,
+    requests: Sequence[EditRequest],
+    outcomes: Sequence[Outcome],
+) -> list[Outcome]:
+    """`outcomes` of `requests`, those at neighborhood prompts with what greedy decoding says there (`said`)."""
+    prompts = {(r.content_hash, i): n.prompt for r in requests for i, n in enumerate(r.neighborhood)}
+    asked = [o for o in outcomes if o.kind is PromptKind.NEIGHBORHOOD]
+    rows = [encoder.plain(prompts[o.content_hash, o.index]) for o in asked]
+    said = iter(say(model, encoder.tokenizer, rows, ANSWER_TOKENS))
+    return [replace(o, said=next(said)) if o.kind is PromptKind.NEIGHBORHOOD else o for o in outcomes]
+
+
 def contrast_of(request: EditRequest, base_says: str) -> str | None:
     """What the new object is compared with: the old object; else the base model's own answer up to the first
     punctuation mark; None when that is empty or the new object itself."""
     if request.target_old is not None:
         return request.target_old
-    cut = min((base_says.find(c) for c in _STOPS if c in base_says), default=len(base_says))
-    words = " ".join(base_says[:cut].split()[:6])
+    words = " ".join(answer_of(base_says).split()[:6])
     return words if words and words != request.target_new else None
 
 

@@ -92,10 +92,12 @@ def _ask_base(
 
 
 def _same_questions(request: EditRequest, asked: Sequence[Outcome]) -> bool:
-    """Whether stored outcomes are those of the request's prompts and objects as they are now."""
+    """Whether stored outcomes are those of the request's prompts and objects as they are now, answers included."""
     contrast = next((o.target_old for o in asked if o.kind is PromptKind.REWRITE), None)
     if request.target_old not in (None, contrast):
         return False
+    if any(o.said is None for o in asked if o.kind is PromptKind.NEIGHBORHOOD):
+        return False  # of a time when neighbors' answers were not kept
     wanted = {
         (p.kind, p.index): (p.prompt.text, p.wins if p.kind is PromptKind.NEIGHBORHOOD else p.loses)
         for p in probes.probes_of(request, contrast)
@@ -142,4 +144,5 @@ def _ask(
 ) -> list[Outcome]:
     base = bench.base
     found = probes.ask(base.model, base.encoder, requests, contrasts, phase, task.advance)
+    found = probes.with_neighbor_answers(base.model, base.encoder, requests, found)
     return [replace(o, said=said[o.content_hash]) if o.kind is PromptKind.REWRITE else o for o in found]

@@ -8,62 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.bench.editor import bench_editor, real_changes
-from kbsync.errors import ConfigError
-from kbsync.request.catalogue import Catalogue, load_catalogue
-from kbsync.settings import load_settings, share
+from kbsync.bench.editor import bench_editor
 from kbsync.sync.workbench import Workbench
-from tests.sync import tiny_model
-from tests.sync.world import book
-
-
-@pytest.fixture(scope="module")
-def catalogue() -> Catalogue:
-    """The catalogue that ships."""
-    return load_catalogue(share("config/relations.toml"))
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Workbench:
-    """A workbench on a tiny model."""
-    model = tiny_model.save(tmp_path / "model", book())
-    return Workbench(
-        load_settings(
-            None,
-            {
-                "model": {"base": str(model), "cache": tmp_path / "cache", "device": "cpu", "threads": 1},
-                "edit": {
-                    "layers": [0, 1], "steps": 4, "prefixes": 1, "batch_size": 4, "repair_rounds": 1,
-                    "solve_dtype": "float32",
-                },
-                "covariance": {"tokens": 1000, "chunk_tokens": 32, "facts_share": 0.0},
-                "evaluate": {"drift_tokens": 64},
-                "store": {"url": f"sqlite:///{tmp_path}/never.db"},
-            },
-        )
-    )  # fmt: skip
-
-
-def test_real_changes_can_be_said_and_are_distinct(catalogue: Catalogue) -> None:
-    """No two of them share a fact's subject and relation, a prompt, or a content hash."""
-    found = real_changes(catalogue, 50)
-    assert len(found) == 50
-    assert len({(r.fact.subject, r.fact.relation) for r in found}) == 50
-    assert len({r.rewrite.text for r in found}) == 50
-    assert len({r.content_hash for r in found}) == 50
-    assert all(r.target_new and r.target_new != r.target_old for r in found)
-    assert len({r.fact.relation for r in found}) >= 5
-
-
-def test_real_changes_are_always_the_same(catalogue: Catalogue) -> None:
-    """Fewer are the first of more, so measurements of two days compare."""
-    assert real_changes(catalogue, 20) == real_changes(catalogue, 40)[:20]
-
-
-def test_more_changes_than_there_are(catalogue: Catalogue) -> None:
-    """The error says how many there are."""
-    with pytest.raises(ConfigError, match=r"only \d+ changes"):
-        real_changes(catalogue, 10_000)
 
 
 def test_the_bench_measures(bench: Workbench, tmp_path: Path) -> None:

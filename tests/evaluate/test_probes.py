@@ -10,6 +10,7 @@ import pytest
 import torch
 from tokenizers import AddedToken
 
+from kbsync.evaluate.answers import ANSWER_TOKENS
 from kbsync.evaluate.probes import (
     ask,
     contrast_of,
@@ -19,6 +20,7 @@ from kbsync.evaluate.probes import (
     prompt_count,
     row_of,
     unaskable,
+    with_neighbor_answers,
 )
 from kbsync.facts import EditRequest, Outcome, Phase, Prompt, PromptKind
 from kbsync.lm.rows import Encoder
@@ -158,6 +160,36 @@ class TestOutcomes:
     def test_nothing_to_ask(self) -> None:
         """No requests, no outcomes."""
         assert ask(tiny_model(), ENCODER, [], {}, Phase.AFTER) == []
+
+
+class TestNeighborAnswers:
+    """What greedy decoding says at neighborhood prompts."""
+
+    def test_neighbors_get_their_own_answer_and_others_none(self) -> None:
+        """Per prompt, in the order of the outcomes, up to a few tokens."""
+        model = says(PLAIN, {" is Germany": 3.0, " Germany capital": 3.0, "capital capital": 3.0})
+        live = [REQUEST, replace(REQUEST, target_new="Japan", neighborhood=())]
+        outcomes = ask(model, PLAIN, live, {}, Phase.AFTER)
+        found = with_neighbor_answers(model, PLAIN, live, outcomes)
+        assert [replace(o, said=None) for o in found] == outcomes
+        said = [o.said for o in found if o.kind is PromptKind.NEIGHBORHOOD]
+        assert len(said) == 2
+        assert all(text is not None and text.startswith("Germany capital") for text in said)
+        assert {o.said for o in found if o.kind is not PromptKind.NEIGHBORHOOD} == {None}
+
+    def test_the_answer_is_that_of_the_neighbor_s_prompt(self) -> None:
+        """Not of the edit's: two neighbors of one edit can answer differently."""
+        model = tiny_model()
+        (outcomes,) = (ask(model, PLAIN, [REQUEST], {}, Phase.AFTER),)
+        found = with_neighbor_answers(model, PLAIN, [REQUEST], outcomes)[-2:]
+        for one, neighbor in zip(found, REQUEST.neighborhood, strict=True):
+            alone = replace(REQUEST, rewrite=neighbor.prompt)
+            assert [one.said] == greedy_answers(model, PLAIN, [alone], ANSWER_TOKENS)
+
+    def test_without_neighbors(self) -> None:
+        """Nothing is asked."""
+        outcomes = ask(tiny_model(), PLAIN, requests()[:2], {}, Phase.AFTER)
+        assert with_neighbor_answers(tiny_model(), PLAIN, requests()[:2], outcomes) == outcomes
 
 
 class TestContrast:

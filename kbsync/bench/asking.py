@@ -1,0 +1,89 @@
+"""What base model and candidate say of a benchmark's edits, at the same prompts and in other surroundings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kbsync.errors import ConfigError
+from kbsync.facts import EditRequest, Outcome, Phase, PromptKind
+from kbsync.sync.workbench import Workbench
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Edits to measure with; how many the base model knows already, and why others can't be asked."""
+
+    requests: tuple[EditRequest, ...]
+    known: int
+    unaskable: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one model said. `elsewhere`: by surroundings and content hash, whether it says the new object."""
+
+    outcomes: tuple[Outcome, ...]
+    elsewhere: Mapping[str, Mapping[str, bool]]
+
+    def of(self, requests: Sequence[EditRequest]) -> Asked:
+        """What it said of these alone."""
+        wanted = {request.content_hash for request in requests}
+        return Asked(
+            tuple(o for o in self.outcomes if o.content_hash in wanted),
+            {name: {h: said[h] for h in said if h in wanted} for name, said in self.elsewhere.items()},
+        )
+
+
+def sort_out(bench: Workbench, chosen: Sequence[EditRequest]) -> Kept:
+    """Leave out what the base model says already, as a sync does, and what its tokenizer can't be asked.
+
+    Raises ConfigError when nothing is left.
+    """
+    from kbsync.evaluate.probes import known_already, unaskable
+
+    base = bench.base
+    bench.editor.restore()
+    reasons = [unaskable(base.encoder, request) for request in chosen]
+    askable = [request for request, reason in zip(chosen, reasons, strict=True) if reason is None]
+    known = known_already(base.model, base.encoder, askable)
+    kept = tuple(request for request, is_known in zip(askable, known, strict=True) if not is_known)
+    if not kept:
+        raise ConfigError(
+            f"none of {len(chosen)} edits is left to measure with: the base model knows them; ask for more"
+        )
+    faults = [reason for reason in reasons if reason is not None]
+    return Kept(kept, sum(known), {reason: faults.count(reason) for reason in sorted(set(faults))})
+
+
+def ask_base(bench: Workbench, requests: Sequence[EditRequest]) -> Asked:
+    """What the base model says; where an edit has no old object, its own answer is what the new one must beat."""
+    from kbsync.evaluate.probes import contrast_of, greedy_answers
+
+    bench.editor.restore()
+    base = bench.base
+    without = [request for request in requests if request.target_old is None]
+    said = greedy_answers(base.model, base.encoder, without, bench.settings.evaluate.said_tokens)
+    answers = {request.content_hash: text for request, text in zip(without, said, strict=True)}
+    contrasts = {r.content_hash: contrast_of(r, answers.get(r.content_hash, "")) for r in requests}
+    return _ask(bench, requests, contrasts, Phase.BEFORE)
+
+
+def ask_candidate(bench: Workbench, requests: Sequence[EditRequest], base: Asked) -> Asked:
+    """What the model as it is now says of what `base` was asked, against the same objects."""
+    contrasts = {o.content_hash: o.target_old for o in base.outcomes if o.kind is PromptKind.REWRITE}
+    return _ask(bench, requests, contrasts, Phase.AFTER)
+
+
+def _ask(
+    bench: Workbench, requests: Sequence[EditRequest], contrasts: Mapping[str, str | None], phase: Phase
+) -> Asked:
+    from kbsync.evaluate import probes
+    from kbsync.evaluate.surroundings import said_elsewhere
+
+    model, encoder = bench.base.model, bench.base.encoder
+    with bench.progress.stage("ask the base model" if phase is Phase.BEFORE else "ask the candidate"):
+        outcomes = probes.ask(model, encoder, requests, contrasts, phase)
+        outcomes = probes.with_neighbor_answers(model, encoder, requests, outcomes)
+        elsewhere = said_elsewhere(model, encoder, requests)
+    return Asked(tuple(outcomes), elsewhere)

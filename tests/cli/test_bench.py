@@ -1,0 +1,120 @@
+"""`kbsync bench`: the measurements as a person and as a program see them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Call, data, error
+from tests.cli.tiny import model_folder
+
+SETTINGS = """
+[covariance]
+tokens = 400
+chunk_tokens = 32
+facts_share = 0
+[edit]
+layers = [1, 2]
+steps = 2
+repair_rounds = 1
+[evaluate]
+drift_tokens = 64
+neighbors = 2
+said_tokens = 2
+"""
+MACHINE = {"date", "device", "threads", "python", "torch", "transformers", "solve_dtype", "model", "seed"}
+DRAWN = {
+    "source", "seed", "drawn", "known", "unaskable", "solve_s_per_edit", "solve_s", "mean_steps", "machine",
+    "settings",
+}  # fmt: skip
+MEASURED = {
+    "edits", "metrics", "elsewhere", "perplexity", "misses", "residual", "rebuild_s_per_fact", "rebuild_s",
+    "repair_s", "relations",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model's folder."""
+    return model_folder(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(autouse=True)
+def _settings(config: Path, tiny: Path) -> None:
+    text = config.read_text().replace("[model]", f'[model]\nbase = "{tiny}"\ndevice = "cpu"\nthreads = 1')
+    config.write_text(text + SETTINGS)
+
+
+def test_quality_as_json(call: Call, tmp_path: Path, config: Path) -> None:
+    """Everything that the page names, in the file as on stdout; no store is made."""
+    out = tmp_path / "quality.json"
+    found = data(call("bench", "quality", "--edits", "4", "--seed", "2", "--out", str(out), "--json"))
+    assert set(found) == DRAWN | MEASURED
+    assert set(found["machine"]) == MACHINE
+    assert (found["drawn"], found["seed"]) == (4, 2)
+    assert json.loads(out.read_text()) == found
+    assert not (config.parent / "kbsync.db").exists()
+
+
+def test_quality_for_a_person(call: Call) -> None:
+    """Which edits, each metric with its intervals, relations, cost, and the machine."""
+    result = call("bench", "quality", "--edits", "4", "--real")
+    assert result.exit_code == 0, result.output
+    assert "4 of 4 the demo's real changes, seed 0 (0 known to the base model)" in result.stdout
+    for words in ("efficacy accuracy", "neighborhood unchanged", "score", "without BOS", "perplexity ratio",
+                  "seconds per solved edit", "missed after the solve", "transformers"):  # fmt: skip
+        assert words in result.stdout
+    line = next(line for line in result.stdout.splitlines() if "paraphrase success" in line and " to " in line)
+    assert line.split()[-1] == "12"
+
+
+def test_capacity(call: Call, tmp_path: Path) -> None:
+    """A point for each size, with what a measurement of quality has, as JSON, in the file and as a table."""
+    out = tmp_path / "capacity.json"
+    found = data(call("bench", "capacity", "--upto", "3", "--out", str(out), "--json"))
+    assert set(found) == DRAWN | {"curve"}
+    assert [set(point) for point in found["curve"]] == [MEASURED]
+    assert json.loads(out.read_text()) == found
+    shown = call("bench", "capacity", "--upto", "3").stdout
+    assert "3 edits" in shown
+    assert "neighborhood success, base model" in shown
+
+
+def test_editor(call: Call) -> None:
+    """Speed first, then quality."""
+    shown = call("bench", "editor", "--edits", "2").stdout
+    assert shown.index("Speed") < shown.index("Quality of the candidate") < shown.index("Measured on")
+
+
+def test_a_setting_from_the_environment(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is in force, and the result says so."""
+    monkeypatch.setenv("KBSYNC_EDIT__CLAMP", "0.25")
+    assert data(call("bench", "quality", "--edits", "2", "--json"))["settings"]["clamp"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("quality", "--edits", "9999"), "has only 2400 counterfactual edits"),
+        (("quality", "--edits", "9999", "--real"), "the demo has only"),
+        (("capacity", "--upto", "9999"), "ask for that many or fewer"),
+        (("quality", "--out", "no/such/folder/x.json"), "--out: there is no folder"),
+        (("capacity", "--out", "no/such/folder/x.json"), "--out: there is no folder"),
+        (("editor", "--out", "no/such/folder/x.json"), "--out: there is no folder"),
+    ],
+)
+def test_what_can_not_be_measured(call: Call, words: tuple[str, ...], message: str) -> None:
+    """One line that says why, and code 2, before anything is solved."""
+    found = error(call("bench", *words, "--json"))
+    assert found["kind"] == "ConfigError"
+    assert message in found["message"]
+
+
+def test_a_result_that_can_not_be_written(call: Call, tmp_path: Path) -> None:
+    """The file is named."""
+    (tmp_path / "taken").mkdir()
+    result = call("bench", "quality", "--edits", "2", "--out", str(tmp_path / "taken"))
+    assert result.exit_code == 2
+    assert "taken" in result.stderr

@@ -1,0 +1,58 @@
+"""Edits asked without BOS, in a chat turn, and as a plain question."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from kbsync.evaluate.surroundings import rows_elsewhere, said_elsewhere
+from kbsync.facts import Prompt
+from kbsync.lm.rows import Encoder
+from tests.evaluate.known import says
+from tests.tiny import encoder, request, tiny_tokenizer
+
+REQUEST = request("France", "Germany", "Japan")
+
+
+def texts(own: Encoder) -> dict[str, str]:
+    """What the model reads in each of the surroundings."""
+    return {name: own.tokenizer.decode(row.ids) for name, row in rows_elsewhere(own, REQUEST).items()}
+
+
+def test_the_surroundings_that_a_chat_model_has() -> None:
+    """The rewrite prompt without BOS and as a user's turn, and the question with BOS."""
+    found = texts(encoder())
+    assert found == {
+        "question_in_plain_text": "<|endoftext|>What is the capital of France? Germany",
+        "without_bos": "The capital of France is Germany",
+        "in_a_chat_turn": ("<|im_start|>user\nThe capital of France is<|im_end|>\n<|im_start|>assistant\nGermany"),
+    }
+
+
+def test_the_surroundings_that_others_have() -> None:
+    """No chat turn without a template, and no prompt without BOS where there never is one."""
+    assert set(texts(encoder(chat=False))) == {"question_in_plain_text", "without_bos"}
+    assert set(texts(Encoder(tiny_tokenizer(), bos="never"))) == {"question_in_plain_text"}
+
+
+def test_only_the_object_counts() -> None:
+    """All its tokens, by greedy decoding."""
+    rows = rows_elsewhere(encoder(), REQUEST)
+    for row in rows.values():
+        assert encoder().tokenizer.decode(row.targets).strip() == "Germany"
+
+
+def test_an_edit_that_holds_in_one_place_only() -> None:
+    """A model that answers prompts and not questions, fact by fact."""
+    own = encoder(chat=False)
+    model = says(own, {" is Germany": 3.0})
+    other = replace(REQUEST, target_new="Japan", rewrite=Prompt("The capital of Japan is", 15, 20))
+    found = said_elsewhere(model, own, [REQUEST, other])
+    assert found == {
+        "question_in_plain_text": {REQUEST.content_hash: False, other.content_hash: False},
+        "without_bos": {REQUEST.content_hash: True, other.content_hash: False},
+    }
+
+
+def test_nothing_to_ask() -> None:
+    """No requests, no surroundings."""
+    assert said_elsewhere(says(encoder(), {}), encoder(), []) == {}
