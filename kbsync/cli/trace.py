@@ -107,6 +107,10 @@ def _show(found: Tracing) -> None:
         ],
         numbers=["± error"],
     )
+    if found.proposal != found.auto and not found.lead.mean > 2 * found.lead.error:
+        show.line(
+            "these facts don't tell the two apart: the difference is less than twice its standard error", "yellow"
+        )
 
 
 def title_of(kind: str, window: int) -> str:
