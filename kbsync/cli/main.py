@@ -35,6 +35,7 @@ COMMANDS = {
     "ask": "kbsync.cli.ask",
     "checkpoint": "kbsync.cli.checkpoint",
     "covariance": "kbsync.cli.covariance",
+    "trace": "kbsync.cli.trace",
     "db": "kbsync.cli.db",
     "bench": "kbsync.cli.bench",  # left out of installations without it
 }

@@ -20,12 +20,18 @@ class Row:
     """Token ids of a prompt and its object.
 
     `subject_last` is the index of the subject's last token; the last `target_len` ids are the object's
-    (0 for a prompt alone).
+    (0 for a prompt alone). `subject_len` is how many tokens the subject has.
     """
 
     ids: tuple[int, ...]
     subject_last: int
     target_len: int
+    subject_len: int = 1
+
+    @property
+    def subject_first(self) -> int:
+        """Index of the subject's first token."""
+        return self.subject_last - self.subject_len + 1
 
     @property
     def inputs(self) -> tuple[int, ...]:
@@ -97,7 +103,7 @@ class Encoder:
         targets = len(offsets) - after[0] if after else 0
         if last >= len(ids) - targets:
             raise ModelError(f"the subject {text[span[0] : span[1]]!r} runs into the object: no room between them")
-        return Row(tuple(ids), last, targets)
+        return Row(tuple(ids), last, targets, len(inside))
 
 
 def _document_id(tokenizer: Any) -> int | None:
