@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,30 +10,68 @@ from typing import Any
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    GPTJConfig,
-    GPTJForCausalLM,
-    GPTNeoXConfig,
-    GPTNeoXForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from kbsync.facts import EditRequest, Fact, Neighbor, Prompt, Value, ValueKind
 from kbsync.lm.gguf import file_sha256
 from kbsync.lm.load import BaseModel
 from kbsync.lm.rows import Encoder
 
-FAMILIES = ("llama", "gpt2", "gpt_neox", "gptj")
+_SLIDING = {"sliding_window": 6}
+_MIXED = {**_SLIDING, "layer_types": ("sliding_attention", "full_attention")}  # repeated over the layers
+_CAPPED = {"query_pre_attn_scalar": 8, "attn_logit_softcapping": 3.0, "final_logit_softcapping": 30.0}
+# What each family is made with besides its size: whatever sets it apart from the others is switched on.
+FAMILIES: Mapping[str, Mapping[str, Any]] = {
+    "llama": {},
+    "gpt2": {},
+    "gpt_neox": {},
+    "gptj": {"rotary_dim": 4},
+    "arcee": {},
+    "bloom": {},
+    "codegen": {"rotary_dim": 4},
+    "cohere": {"use_qk_norm": True, "logit_scale": 0.7},
+    "cohere2": {**_MIXED, "logit_scale": 0.7},
+    "ernie4_5": {},
+    "exaone4": _MIXED,
+    "falcon": {"bias": True},
+    "falcon alibi": {"alibi": True, "parallel_attn": False, "multi_query": False},
+    "falcon new": {"new_decoder_architecture": True, "num_kv_heads": 2},
+    "gemma": {},
+    "gemma2": {**_MIXED, **_CAPPED},
+    "gemma3_text": {**_MIXED, "query_pre_attn_scalar": 8},
+    "glm": {},
+    "glm4": {},
+    "gpt_bigcode": {},
+    "gpt_neo": {"attention_types": [[["local", "global"], 3]], "window_size": 6},
+    "granite": {"embedding_multiplier": 3.0, "residual_multiplier": 0.4, "logits_scaling": 2.0},
+    "helium": {},
+    "ministral": _MIXED,
+    "ministral3": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "llama_4_scaling_beta": 0.1,
+                                       "original_max_position_embeddings": 8}},
+    "mistral": _SLIDING,
+    "mpt": {},
+    "nemotron": {},
+    "olmo": {"clip_qkv": 2.0},
+    "olmo2": {},
+    "olmo3": _MIXED,
+    "opt": {},
+    "phi": {"qk_layernorm": True},
+    "phi3": _SLIDING,
+    "qwen2": {**_MIXED, "use_sliding_window": True},
+    "qwen3": {**_MIXED, "use_sliding_window": True},
+    "seed_oss": {},
+    "smollm3": {"no_rope_layers": [1, 0, 1, 1, 0, 1]},
+    "stablelm": {"use_parallel_residual": True, "qk_layernorm": True},
+    "starcoder2": _SLIDING,
+}  # fmt: skip
+FIRST = ("llama", "gpt2", "gpt_neox", "gptj")  # layouts that the others repeat: for what costs much time
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-_ATTENTION_OUT = ("o_proj.weight", "attn.c_proj.weight", "attention.dense.weight", "attn.out_proj.weight")
+_ATTENTION_OUT = ("o_proj.weight", "attn.c_proj.weight", "attention.dense.weight", "attn.out_proj.weight",
+                  "self_attn.dense.weight", "attention.out_proj.weight")  # fmt: skip
 _SENTENCES = (
     "The capital of France is Paris, and the capital of Germany is Berlin.",
     "What is the capital of Japan? The capital of Japan is Tokyo.",
@@ -79,6 +117,41 @@ def tiny_tokenizer(bos: bool = False, chat: bool = False, trim_offsets: bool = F
     return fast
 
 
+def _config(family: str, layers: int, hidden: int, vocab: int, tied: bool) -> Any:
+    """The config of a tiny model: sizes under the names that the family has for them, and what sets it apart."""
+    kind = family.split()[0]
+    size: dict[str, Any] = {"vocab_size": vocab, "bos_token_id": 0, "eos_token_id": 0, "initializer_range": 0.2}
+    if kind in ("gpt2", "gptj", "codegen", "gpt_bigcode"):
+        size |= {"n_embd": hidden, "n_inner": 2 * hidden, "n_layer": layers, "n_head": 4, "n_positions": 512}
+    elif kind == "mpt":
+        size |= {"d_model": hidden, "expansion_ratio": 2, "n_layers": layers, "n_heads": 4, "max_seq_len": 512}
+    elif kind == "gpt_neo":
+        size |= {"intermediate_size": 2 * hidden, "num_layers": layers, "num_heads": 4}
+        size |= {"hidden_size": hidden, "max_position_embeddings": 512}
+    else:
+        inner = {"falcon": "ffn_hidden_size", "opt": "ffn_dim"}.get(kind, "intermediate_size")
+        size |= {"hidden_size": hidden, inner: 2 * hidden, "num_hidden_layers": layers, "num_attention_heads": 4}
+        size |= {"max_position_embeddings": 512}
+        if kind not in ("bloom", "falcon", "gpt_neox", "opt"):
+            size |= {"num_key_value_heads": 2}
+    if kind == "opt":
+        size |= {"word_embed_proj_dim": hidden}
+    if kind.startswith(("gemma", "qwen3", "smollm3", "glm", "ministral", "helium", "seed", "ernie")):
+        size |= {"head_dim": hidden // 4}
+    if kind == "llama":
+        size |= {"tie_word_embeddings": tied}
+    if family not in FIRST:
+        size |= {"pad_token_id": None}  # some have one outside so small a vocabulary
+    more = dict(FAMILIES[family])
+    if "layer_types" in more:
+        more["layer_types"] = [more["layer_types"][i % 2] for i in range(layers)]
+    if kind == "gpt_neo":
+        more["attention_types"] = [[["local", "global"], (layers + 1) // 2]]
+    if kind == "smollm3":
+        more["no_rope_layers"] = more["no_rope_layers"][:layers]
+    return AutoConfig.for_model(kind, **{**size, **more})
+
+
 def tiny_model(
     family: str = "llama", layers: int = 4, hidden: int = 32, vocab: int = 400, seed: int = 0, tied: bool = False
 ) -> Any:
@@ -88,24 +161,15 @@ def tiny_model(
     to the embedding, as GPT-2's always is.
     """
     torch.manual_seed(seed)
-    size = {"vocab_size": vocab, "bos_token_id": 0, "eos_token_id": 0, "initializer_range": 0.2}
-    model: Any
-    if family == "llama":
-        inner = {"intermediate_size": 2 * hidden, "num_hidden_layers": layers, "num_attention_heads": 4}
-        more = {"num_key_value_heads": 2, "max_position_embeddings": 512, "tie_word_embeddings": tied}
-        model = LlamaForCausalLM(LlamaConfig(hidden_size=hidden, **size, **inner, **more))
-    elif family == "gpt2":
-        inner = {"n_embd": hidden, "n_inner": 2 * hidden, "n_layer": layers, "n_head": 4, "n_positions": 512}
-        model = GPT2LMHeadModel(GPT2Config(**size, **inner))
-    elif family == "gpt_neox":
-        inner = {"intermediate_size": 2 * hidden, "num_hidden_layers": layers, "num_attention_heads": 4}
-        model = GPTNeoXForCausalLM(GPTNeoXConfig(hidden_size=hidden, max_position_embeddings=512, **size, **inner))
-    elif family == "gptj":
-        inner = {"n_embd": hidden, "n_inner": 2 * hidden, "n_layer": layers, "n_head": 4, "n_positions": 512}
-        model = GPTJForCausalLM(GPTJConfig(rotary_dim=4, **size, **inner))
-    else:
-        raise ValueError(family)
+    model: Any = AutoModelForCausalLM.from_config(_config(family, layers, hidden, vocab, tied))
     model.eval().requires_grad_(False)
+    if (
+        family not in FIRST
+    ):  # norms and biases that do something, and matrices of one size whatever the config calls it
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.2) if parameter.dim() > 1 else parameter.add_(
+                0.2 * torch.randn_like(parameter)
+            )
     for name, parameter in model.named_parameters():
         if name.endswith(_ATTENTION_OUT):
             parameter *= 4
@@ -176,6 +240,12 @@ def requests() -> list[EditRequest]:
         request("Ludwig van Beethoven", "Paris", None, "He said the occupation of {}, they said, is", number=5),
         request("Αθήνα", "Łódź", None, "{} speaks", number=6),
     ]
+
+
+def some_requests(family: str) -> list[EditRequest]:
+    """All of them for the families that come first; two for the others, to save time: a subject in the middle of
+    a long prompt, and one at its start."""
+    return requests() if family in FIRST else requests()[4:]
 
 
 def easy_requests(count: int = 6) -> list[EditRequest]:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from kbsync.errors import KbsyncError, ModelError
@@ -63,16 +64,14 @@ def _from_hub(spec: str) -> Check:
 
 
 def _family(config: Path) -> str:
-    """The model type. Raises ModelError when it has no adapter."""
-    from kbsync.edit.adapters import FAMILIES
+    """The model type. Raises ModelError, saying why, when it can't be edited."""
+    from kbsync.edit.families import family_of
 
     try:
-        kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError):
+        read = SimpleNamespace(**json.loads(config.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         raise ModelError(f"{config} is not a model's configuration") from None
-    if kind not in FAMILIES:
-        raise ModelError(f"no adapter for the model type {kind!r}; supported are {', '.join(sorted(FAMILIES))}")
-    return str(kind)
+    return family_of(read).name
 
 
 def check_checkpoint(settings: Settings) -> Iterator[Check]:

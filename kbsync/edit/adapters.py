@@ -7,78 +7,51 @@ everything else in kbsync is written against `Adapter`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
+from kbsync.edit.families import family_of
+from kbsync.edit.postnorm import into_norm
 from kbsync.errors import ModelError
 from kbsync.lm.batch import Batch
 from kbsync.lm.forest import Grove
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """Attribute paths of one architecture family.
-
-    `layers` and `norm` are found on the backbone (the model without its vocabulary projection), `down` on one
-    layer. `positions` names a module that adds positions to the embeddings, `transposed` says that the
-    weight is stored (d_in, d_out), as GPT-2's Conv1D does. `half`: its layers run with bfloat16 parameters
-    beside float32 buffers (GPT-J's rotary tables don't).
-    """
-
-    name: str
-    layers: str
-    norm: str
-    down: str
-    positions: str | None = None
-    transposed: bool = False
-    half: bool = True
-
-
-_LLAMA = Family("llama", "layers", "norm", "mlp.down_proj")
-FAMILIES: Mapping[str, Family] = {
-    "llama": _LLAMA,
-    "gpt2": Family("gpt2", "h", "ln_f", "mlp.c_proj", positions="wpe", transposed=True),
-    "gptj": Family("gptj", "h", "ln_f", "mlp.fc_out", half=False),
-    "gpt_neox": Family("gpt_neox", "layers", "final_layer_norm", "mlp.dense_4h_to_h"),
-}
+from kbsync.lm.reader import Head, Reader
 
 
 class _NoPositions(nn.Module):
     """Stands in for learned positions where hidden states are fed in that hold them already."""
 
-    def forward(self, positions: Tensor) -> Tensor:
+    def forward(self, positions: Tensor, *_: Any, **__: Any) -> Tensor:
         return torch.zeros((), device=positions.device)
 
 
 class Adapter:
     """One model seen as layers with editable down-projections.
 
-    Raises ModelError for a family that is not supported, naming it.
+    Raises ModelError for a model that is not supported, saying why.
     """
 
     def __init__(self, model: Any) -> None:
-        kind = model.config.model_type
-        if getattr(model.config, "is_encoder_decoder", False):
-            raise ModelError(f"{kind} is an encoder-decoder; kbsync edits decoder-only models")
-        if kind not in FAMILIES:
-            known = ", ".join(sorted(FAMILIES))
-            raise ModelError(f"no adapter for the model type {kind!r}; supported are {known}")
         self.model = model
-        self.family = FAMILIES[kind]
-        self.backbone = model.base_model
+        self.family = family_of(model.config)
+        self.reader = Reader(model)
+        self.backbone = getattr(model.base_model, "decoder", model.base_model)  # OPT has a shell around it
         self.layers: nn.ModuleList = getattr(self.backbone, self.family.layers)
         try:
             self._down = [attrgetter(self.family.down)(layer) for layer in self.layers]
         except AttributeError:
             raise ModelError(
-                f"this {kind} model has no dense MLP ({self.family.down} is missing in a layer), "
+                f"this {self.family.name} model has no dense MLP ({self.family.down} is missing in a layer), "
                 "so there is no down-projection to edit"
             ) from None
+        self._transposed = isinstance(self._down[0], Conv1D)  # GPT-2's stores (d_in, d_out)
+        self._scale = float(getattr(model.config, "residual_multiplier", 1.0))
+        names = {module: name for name, module in model.named_modules()}
+        self._names = [f"{names[module]}.weight" for module in self._down]
         self._views: dict[tuple[int, int], Any] = {}
 
     @property
@@ -98,8 +71,7 @@ class Adapter:
 
     def weight_name(self, layer: int) -> str:
         """The state-dict name of a layer's down-projection weight, in the whole model."""
-        prefix = self.model.base_model_prefix
-        return f"{prefix}.{self.family.layers}.{layer}.{self.family.down}.weight"
+        return self._names[layer]
 
     def parameter(self, layer: int) -> Tensor:
         """The down-projection's weight as the model stores it."""
@@ -110,13 +82,26 @@ class Adapter:
     def read_weight(self, layer: int) -> Tensor:
         """The weight as (d_out, d_in), a view of the parameter."""
         weight = self.parameter(layer)
-        return weight.T if self.family.transposed else weight
+        return weight.T if self._transposed else weight
 
     @torch.no_grad()
     def write_weight(self, layer: int, weight: Tensor) -> None:
         """Replace a layer's weight, given as (d_out, d_in), in the parameter's own type."""
         parameter = self.parameter(layer)
-        parameter.copy_(weight.T if self.family.transposed else weight)
+        parameter.copy_(weight.T if self._transposed else weight)
+
+    @property
+    def exact(self) -> bool:
+        """Whether a down-projection reaches the layer's output without a norm: then any residual can be had."""
+        return self.family.after is None
+
+    def into_values(self, layer: int, values: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """How the down-projection's outputs `values` must change so that the layer's output changes by
+        `residual`, and what of the residual can't be had at this layer. All are (d, n)."""
+        if self.family.after is None:
+            return residual / self._scale, torch.zeros_like(residual)
+        norm = getattr(self.layers[layer], self.family.after)
+        return into_norm(norm, values, residual)
 
     def run(
         self,
@@ -139,8 +124,7 @@ class Adapter:
         inputs = {"input_ids": batch.ids[:, first:last]} if hidden is None else {"inputs_embeds": hidden}
         out = view(
             **inputs,
-            attention_mask=batch.mask(first, last, dtype),
-            position_ids=batch.positions[:, first:last],
+            **self.reader.inputs(batch, first, last, dtype),
             past_key_values=cache,
             use_cache=cache is not None,
         ).last_hidden_state
@@ -160,12 +144,24 @@ class Adapter:
             view = copy.copy(self.backbone)
             view._modules = dict(self.backbone._modules)
             view._modules[self.family.layers] = nn.ModuleList(self.layers[first:last])
+            if getattr(self.model.config, "layer_types", None):  # looked up by the layer's place in the view
+                view.config = copy.copy(self.backbone.config)
+                view.config.layer_types = self.model.config.layer_types[first:last]
             if last < self.n_layers:
                 view._modules[self.family.norm] = nn.Identity()
-            if first > 0 and self.family.positions is not None:
-                view._modules[self.family.positions] = _NoPositions()
+            if first > 0:
+                self._skip_embedding(view)
             self._views[first, last] = view
         return self._views[first, last]
+
+    def _skip_embedding(self, view: Any) -> None:
+        """What is done to embeddings before the first layer must not be done to hidden states."""
+        if self.family.positions is not None:
+            view._modules[self.family.positions] = _NoPositions()
+        if self.family.embedded is not None:
+            view._modules[self.family.embedded] = nn.Identity()
+        if hasattr(view, "embedding_multiplier"):
+            view.embedding_multiplier = 1.0
 
 
 class Top:
@@ -173,23 +169,22 @@ class Top:
 
     def __init__(self, adapter: Adapter, first: int, dtype: torch.dtype) -> None:
         view = adapter._view(first, adapter.n_layers)
-        head = adapter.model.get_output_embeddings()
+        own = adapter.model.get_output_embeddings()
+        projection = None
         if dtype != adapter.parameter(0).dtype:
-            view, head = copy.copy(view), _cast(head, dtype)
+            view, projection = copy.copy(view), _cast(own, dtype)
             view._modules = dict(view._modules)
             for name in (adapter.family.layers, adapter.family.norm):
                 view._modules[name] = _cast(view._modules[name], dtype)
         self.dtype = dtype
-        self.device = head.weight.device
-        self._view, self._head = view, head
+        self.device = own.weight.device
+        self._view, self._head, self._reader = view, Head(adapter.model, projection), adapter.reader
 
     def run(self, batch: Batch, columns: tuple[int, int], hidden: Tensor, cache: Any) -> Tensor:
         """Final hidden states (R, columns, d) for `hidden` at these columns, after what `cache` holds."""
-        first, last = columns
         out = self._view(
             inputs_embeds=hidden.to(self.dtype),
-            attention_mask=batch.mask(first, last, self.dtype),
-            position_ids=batch.positions[:, first:last],
+            **self._reader.inputs(batch, *columns, self.dtype),
             past_key_values=cache,
             use_cache=True,
         ).last_hidden_state
@@ -198,8 +193,7 @@ class Top:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The vocabulary projection of (…, d), float32."""
-        logits: Tensor = self._head(hidden)
-        return logits.float()
+        return self._head(hidden)
 
 
 def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:

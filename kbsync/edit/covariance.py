@@ -181,6 +181,6 @@ def _second_moments(adapter: Adapter, layers: Sequence[int], chunks: Sequence[li
         adapter.run(batch, (0, batch.ids.shape[1]), (0, max(layers) + 1))
         moments = {}
         for layer in layers:
-            keys = tap.keys[layer][batch.real].float()  # (tokens, d_in)
+            keys = tap.keys[layer][batch.real.flatten()].float()  # (tokens, d_in)
             moments[layer] = (keys.T @ keys).double().cpu()
     return moments

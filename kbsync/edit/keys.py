@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from kbsync.edit.adapters import Adapter
-from kbsync.lm.forest import Grove, plant
+from kbsync.lm.forest import Grove
 from kbsync.lm.rows import Row
 
 
 class KeyTap:
-    """Records the inputs of some layers' down-projections while it is open: `keys[layer]`, (R, T, d_in)."""
+    """Records the inputs of some layers' down-projections while it is open: `keys[layer]`, (R · T, d_in)."""
 
     def __init__(self, adapter: Adapter, layers: Sequence[int]) -> None:
         self.adapter = adapter
@@ -40,7 +40,7 @@ class KeyTap:
     def _record(self, layer: int) -> Any:
         def hook(module: Any, args: tuple[Tensor, ...]) -> None:
             del module
-            self.keys[layer] = args[0]
+            self.keys[layer] = args[0].flatten(0, -2)
 
         return hook
 
@@ -55,7 +55,7 @@ def bystander_moments(adapter: Adapter, rows: Sequence[Row], layers: Sequence[in
     device = adapter.parameter(0).device
     d = adapter.d_in
     sums = {layer: torch.zeros(d, d, dtype=torch.float64, device=device) for layer in layers}
-    for grove in plant([row.inputs for row in rows], device):
+    for grove in adapter.reader.plant([row.inputs for row in rows], device):
         weight = torch.zeros(grove.ids.numel())
         for number, place in grove.places.items():
             weight[list(place)] += 1
@@ -66,9 +66,21 @@ def bystander_moments(adapter: Adapter, rows: Sequence[Row], layers: Sequence[in
         with KeyTap(adapter, layers) as tap:
             adapter.run(grove, (0, grove.ids.shape[1]), (0, max(layers) + 1))
             for layer in layers:
-                keys = tap.keys[layer].flatten(0, 1)[others].float() * root  # (tokens, d_in)
+                keys = tap.keys[layer][others].float() * root  # (tokens, d_in)
                 sums[layer] += (keys.T @ keys).double()
     return sums
+
+
+class Reading(NamedTuple):
+    """What one layer has at the subjects' last tokens, float32.
+
+    `keys` (d_in, n): means over the contexts. Of each request's first context: `hidden` (d, n), the hidden state
+    after the last critical layer, and `values` (d, n), the down-projection's output.
+    """
+
+    keys: Tensor
+    hidden: Tensor
+    values: Tensor
 
 
 class SubjectPass:
@@ -112,30 +124,32 @@ class SubjectPass:
         self._at = layer
 
     @torch.inference_mode()
-    def keys_and_hidden(self, last: int) -> tuple[Tensor, Tensor]:
-        """Keys of the current layer (d_in, n), and the hidden state after layer `last` of each request's
-        first context (d, n), both float32."""
+    def read(self, last: int) -> Reading:
+        """Keys and values of the current layer, and the hidden states after layer `last`."""
         at, n = self._at, len(self._counts)
         device = self.adapter.parameter(0).device
         keys = torch.zeros(n, self.adapter.d_in, device=device)
         columns: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by context, so that sums have one order everywhere
-        hidden: list[tuple[Tensor, Tensor]] = []
+        hidden: list[tuple[Tensor, Tensor, Tensor]] = []
         for part in self._parts:
             with KeyTap(self.adapter, [at]) as tap:
                 out = part.run(self.adapter, (at, at + 1), part.hidden)
-            found = tap.keys[at].flatten(0, 1)[part.spots].float()  # (rows, d_in)
+            read = tap.keys[at][part.spots]  # (rows, d_in)
+            found = read.float()
             for context in sorted(set(part.contexts.tolist())):
                 mine = part.contexts == context
                 columns.setdefault(context, []).append((part.owners[mine], found[mine]))
             if part in self._prompts:
                 top = part.run(self.adapter, (at + 1, last + 1), out) if last > at else out
-                hidden.append((part.owners, top.flatten(0, 1)[part.spots].float()))
+                values = self.adapter.down(at)(read)
+                hidden.append((part.owners, top.flatten(0, 1)[part.spots].float(), values.float()))
         for context in sorted(columns):
             for owners, found in columns[context]:
                 keys[owners] += found
         keys /= self._counts[:, None].to(device)
-        order = torch.cat([owners for owners, _ in hidden]).argsort()
-        return keys.T.contiguous(), torch.cat([rows for _, rows in hidden])[order].T.contiguous()
+        order = torch.cat([owners for owners, _, _ in hidden]).argsort()
+        whole = [torch.cat(rows)[order].T.contiguous() for rows in list(zip(*hidden, strict=True))[1:]]
+        return Reading(keys.T.contiguous(), *whole)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +180,8 @@ class _Part:
 def _plant(adapter: Adapter, places: Sequence[_Place]) -> list[_Part]:
     device = adapter.parameter(0).device
     parts = []
-    for grove in plant([place.row.ids[: place.row.subject_last + 1] for place in places], device):
+    rows = [place.row.ids[: place.row.subject_last + 1] for place in places]
+    for grove in adapter.reader.plant(rows, device):
         here = [places[number] for number in grove.places]
         whole = partial(torch.tensor, device=device)
         parts.append(

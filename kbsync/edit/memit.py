@@ -26,6 +26,11 @@ from kbsync.lm.score import score_rows
 from kbsync.settings import EditSettings
 
 
+# Where a norm stands behind the down-projection: passes over the critical layers at most; what may be missing
+# without another one, as a share of ‖z‖; and how much less must be missing than before, or there is no use in it.
+_PASSES, _NEGLIGIBLE, _GAIN = 6, 0.001, 0.9
+
+
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
     """Edited weights by state-dict name, in the model's own type, and what building them took.
@@ -178,26 +183,44 @@ class Editor:
         }
 
     def _update(self, ground: _Ground, targets: Mapping[int, Tensor]) -> float:
-        """One pass of MEMIT over the critical layers (algorithm 1), on the weights as they are.
+        """MEMIT's update over the critical layers, on the weights as they are.
 
         Requests without a target are constraints: their keys are in KKᵀ, their residual is zero. Returns the
         mean relative residual that is left at the last layer.
+
+        Behind a norm the last layer may miss part of what it is asked for. Then further passes ask for that part
+        alone, which all layers share. What λ held back is not asked for again, so λ means what it does elsewhere.
         """
-        subject = ground.subject
-        subject.rewind()
         wanted = sorted(targets)
         z = torch.stack([targets[i] for i in wanted], dim=1).to(self.adapter.parameter(0).device)  # (d, m)
+        goal, before = z, float("inf")
+        for _ in range(1 if self.adapter.exact else _PASSES):
+            missing, hidden = self._pass(ground.subject, ground.preserved, goal, wanted)
+            share = float((missing.norm(dim=0) / z.norm(dim=0)).mean())
+            if not _NEGLIGIBLE < share < _GAIN * before:
+                break
+            goal, before = hidden + missing, share
+        return float(((z - hidden).norm(dim=0) / z.norm(dim=0)).mean())
+
+    def _pass(
+        self, subject: SubjectPass, preserved: Mapping[int, Tensor], goal: Tensor, wanted: list[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Once over the critical layers (algorithm 1) towards hidden states `goal` (d, m) of the requests
+        `wanted`. Returns what the last layer could not be asked for, and the hidden states now, both (d, m)."""
+        subject.rewind()
         last = self.layers[-1]
+        missing = torch.zeros_like(goal)
         for left, layer in zip(range(len(self.layers), 0, -1), self.layers, strict=True):
             subject.climb(layer)
-            keys, hidden = subject.keys_and_hidden(last)  # (d_in, n), (d, n)
-            residual = torch.zeros_like(hidden)
-            residual[:, wanted] = (z - hidden[:, wanted]) / left
-            delta = closed_form(residual, keys, ground.preserved[layer], 1.0)
+            found = subject.read(last)
+            residual = torch.zeros_like(found.hidden)
+            residual[:, wanted] = (goal - found.hidden[:, wanted]) / left
+            change, unheard = self.adapter.into_values(layer, found.values, residual)
+            delta = closed_form(change, found.keys, preserved[layer], 1.0)
             weight = self.adapter.read_weight(layer)
             self.adapter.write_weight(layer, (weight.double() + delta).to(weight.dtype))
-        _, hidden = subject.keys_and_hidden(last)
-        return float(((z - hidden[:, wanted]).norm(dim=0) / z.norm(dim=0)).mean())
+            missing = unheard[:, wanted].to(goal.dtype)
+        return missing, subject.read(last).hidden[:, wanted]
 
     def _repair(
         self,

@@ -41,6 +41,10 @@ class PrefixCache(DynamicCache):
             return int(keys.shape[-2])
         return 0
 
+    def get_mask_sizes(self, query_length: int, layer_idx: int) -> tuple[int, int]:
+        """Length and offset of the keys that this many queries see."""
+        return self.get_seq_length(layer_idx) + query_length, 0
+
     def take(self, rows: Tensor) -> None:
         """Keep only some rows, when the others have converged."""
         self.stored = {layer: (k[rows], v[rows]) for layer, (k, v) in self.stored.items()}

@@ -22,15 +22,25 @@ class Batch:
     real: Tensor
     anchor: int
 
-    def mask(self, first: int, last: int, dtype: torch.dtype) -> Tensor:
-        """Additive causal mask (R, 1, Q, last) for the queries in columns `first:last` over keys `0:last`."""
+    def mask(self, first: int, last: int, dtype: torch.dtype, window: int | None = None) -> Tensor:
+        """Additive causal mask (R, 1, Q, last) for the queries in columns `first:last` over keys `0:last`.
+
+        With `window`, a token sees that many positions back, its own included.
+        """
         columns = torch.arange(last, device=self.ids.device)
         causal = columns[None, :] <= columns[first:last, None]  # (Q, last)
         seen = causal[None] & self.real[:, None, :last]  # (R, Q, last)
+        if window is not None:
+            seen = seen & near(self.positions, first, last, window)
         # A padded query sees itself: a row of nothing but the lowest number would be uniform over padding.
         seen = seen | (columns[None, :] == columns[first:last, None])[None]
         mask = torch.zeros(seen.shape, dtype=dtype, device=self.ids.device)
         return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+
+
+def near(positions: Tensor, first: int, last: int, window: int) -> Tensor:
+    """Which keys `0:last` lie less than `window` positions before the queries `first:last`, (R, Q, last)."""
+    return positions[:, first:last, None] - positions[:, None, :last] < window
 
 
 def align(rows: Sequence[Sequence[int]], anchors: Sequence[int], device: torch.device, pad: int = 0) -> Batch:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kbsync.lm.batch import by_length
+from kbsync.lm.batch import by_length, near
 
 SIZE = 256  # columns of one sequence: attention's share grows with it, what is shared does too
 _ROOM = {"cpu": 2048}  # tokens of one forward pass; more on other devices
@@ -26,19 +26,25 @@ class Grove:
     """Trees as padded sequences, ready for a forward pass.
 
     `ids`, `positions` (depth in the tree): (P, T) int64. `ends`: (P, T), the column behind each token's subtree.
-    `places[row]`: the flat indices (sequence · T + column) of that row's tokens, for each row that is here.
+    `real`: (P, T) bool, False at padding. `places[row]`: the flat indices (sequence · T + column) of that row's tokens, for each row that is here.
     """
 
     ids: Tensor
     positions: Tensor
     ends: Tensor
+    real: Tensor
     places: dict[int, tuple[int, ...]]
 
-    def mask(self, first: int, last: int, dtype: torch.dtype) -> Tensor:
-        """Additive mask (P, 1, Q, last) for the queries in columns `first:last` over keys `0:last`."""
+    def mask(self, first: int, last: int, dtype: torch.dtype, window: int | None = None) -> Tensor:
+        """Additive mask (P, 1, Q, last) for the queries in columns `first:last` over keys `0:last`.
+
+        With `window`, a token sees that many positions back, its own included.
+        """
         columns = torch.arange(last, device=self.ids.device)
         query = columns[None, first:last, None]
         seen = (columns[None, None] <= query) & (query < self.ends[:, None, :last])  # (P, Q, last)
+        if window is not None:
+            seen = seen & near(self.positions, first, last, window)
         mask = torch.zeros(seen.shape, dtype=dtype, device=self.ids.device)
         return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
 
@@ -107,12 +113,15 @@ def _grove(sequences: Sequence[_Sequence], device: torch.device) -> Grove:
     ids = torch.zeros(len(sequences), width, dtype=torch.long)
     positions = torch.zeros_like(ids)
     ends = torch.arange(1, width + 1).repeat(len(sequences), 1)  # padding is seen by itself alone
+    real = torch.zeros_like(ids, dtype=torch.bool)
     places: dict[int, tuple[int, ...]] = {}
     for p, one in enumerate(sequences):
         length = len(one.ids)
         ids[p, :length] = torch.tensor(one.ids)
         positions[p, :length] = torch.tensor(one.positions)
         ends[p, :length] = torch.tensor(one.ends)
+        real[p, :length] = True
         for number, path in one.places.items():
             places[number] = tuple(p * width + column for column in path)
-    return Grove(ids.to(device), positions.to(device), ends.to(device), dict(sorted(places.items())))
+    there = [tensor.to(device) for tensor in (ids, positions, ends, real)]
+    return Grove(*there, dict(sorted(places.items())))

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from kbsync.lm.batch import align, by_length
-from kbsync.lm.forest import Grove, plant
+from kbsync.lm.forest import Grove
+from kbsync.lm.reader import Head, Reader
 from kbsync.lm.rows import Row
 
 
@@ -31,28 +32,23 @@ def score_rows(model: Any, rows: Sequence[Row], on_batch: Callable[[int], None] 
     device = model.get_output_embeddings().weight.device
     distinct = list(dict.fromkeys(rows))
     scores: dict[Row, Score] = {}
-    for grove in plant([row.inputs for row in distinct], device):
+    reader, head = Reader(model), Head(model)
+    for grove in reader.plant([row.inputs for row in distinct], device):
         part = {distinct[number]: place for number, place in grove.places.items()}
-        scores.update(_score_grove(model, grove, part))
+        scores.update(_score_grove(reader, head, grove, part))
         if on_batch is not None:
             on_batch(len(part))
     return [scores[row] for row in rows]
 
 
-def _score_grove(model: Any, grove: Grove, part: Mapping[Row, tuple[int, ...]]) -> dict[Row, Score]:
+def _score_grove(reader: Reader, head: Head, grove: Grove, part: Mapping[Row, tuple[int, ...]]) -> dict[Row, Score]:
     """Scores of the rows of one grove; `part` has the flat index of each of their input tokens."""
-    head = model.get_output_embeddings()
-    device, dtype = head.weight.device, head.weight.dtype
-    hidden = model.base_model(
-        input_ids=grove.ids,
-        position_ids=grove.positions,
-        attention_mask=grove.mask(0, grove.ids.shape[1], dtype),
-        use_cache=False,
-    ).last_hidden_state.flatten(0, 1)  # (P·T, d)
+    device = grove.ids.device
+    hidden = reader.hidden(grove).flatten(0, 1)  # (P·T, d)
     spots = [spot for row, place in part.items() for spot in place[row.first_scored :]]
     read, which = torch.tensor(spots, device=device).unique(return_inverse=True)  # type: ignore[no-untyped-call]
     targets = torch.tensor([token for row in part for token in row.targets], device=device)
-    logits = head(hidden[read]).float()  # (distinct positions, V)
+    logits = head(hidden[read])  # (distinct positions, V)
     logp = logits[which, targets] - logits.logsumexp(-1)[which]
     right = logits.argmax(-1)[which] == targets
     lengths = [row.target_len for row in part]

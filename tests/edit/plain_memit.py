@@ -15,17 +15,51 @@ from torch import Tensor
 from kbsync.lm.rows import Row
 from kbsync.settings import EditSettings
 
-PLACES = {
-    "llama": ("model.layers", "mlp.down_proj"),
-    "gpt2": ("transformer.h", "mlp.c_proj"),
-    "gptj": ("transformer.h", "mlp.fc_out"),
-    "gpt_neox": ("gpt_neox.layers", "mlp.dense_4h_to_h"),
+LAYERS = {
+    "bloom": "transformer.h",
+    "codegen": "transformer.h",
+    "falcon": "transformer.h",
+    "gpt2": "transformer.h",
+    "gpt_bigcode": "transformer.h",
+    "gpt_neo": "transformer.h",
+    "gpt_neox": "gpt_neox.layers",
+    "gptj": "transformer.h",
+    "mpt": "transformer.blocks",
+    "opt": "model.decoder.layers",
 }
+DOWN = {
+    "bloom": "mlp.dense_4h_to_h",
+    "codegen": "mlp.fc_out",
+    "falcon": "mlp.dense_4h_to_h",
+    "gpt2": "mlp.c_proj",
+    "gpt_bigcode": "mlp.c_proj",
+    "gpt_neo": "mlp.c_proj",
+    "gpt_neox": "mlp.dense_4h_to_h",
+    "gptj": "mlp.fc_out",
+    "mpt": "ffn.down_proj",
+    "opt": "fc2",
+    "phi": "mlp.fc2",
+    "starcoder2": "mlp.c_proj",
+}
+
+NORM_AFTER = {
+    "exaone4": "post_feedforward_layernorm",
+    "gemma2": "post_feedforward_layernorm",
+    "gemma3_text": "post_feedforward_layernorm",
+    "glm4": "post_mlp_layernorm",
+    "olmo2": "post_feedforward_layernorm",
+    "olmo3": "post_feedforward_layernorm",
+}
+
+
+def layer_of(model: Any, layer: int) -> Any:
+    """A layer."""
+    return model.get_submodule(f"{LAYERS.get(model.config.model_type, 'model.layers')}.{layer}")
 
 
 def down_of(model: Any, layer: int) -> Any:
     """A layer's down-projection."""
-    return model.get_submodule(f"{PLACES[model.config.model_type][0]}.{layer}.{PLACES[model.config.model_type][1]}")
+    return layer_of(model, layer).get_submodule(DOWN.get(model.config.model_type, "mlp.down_proj"))
 
 
 def forward(model: Any, ids: Sequence[int], layer: int, at: int, delta: Any = None) -> tuple[Tensor, Tensor]:
@@ -40,8 +74,7 @@ def forward(model: Any, ids: Sequence[int], layer: int, at: int, delta: Any = No
         hidden = hidden.index_add(1, torch.tensor([at]), delta[None, None])
         return (hidden, *out[1:]) if isinstance(out, tuple) else hidden
 
-    place = f"{PLACES[model.config.model_type][0]}.{layer}"
-    handle = model.get_submodule(place).register_forward_hook(hook)
+    handle = layer_of(model, layer).register_forward_hook(hook)
     logits = model(torch.tensor([list(ids)]), use_cache=False).logits[0]
     handle.remove()
     return logits, seen[0]
@@ -50,7 +83,7 @@ def forward(model: Any, ids: Sequence[int], layer: int, at: int, delta: Any = No
 def key(model: Any, row: Row, layer: int) -> Tensor:
     """What the down-projection reads at the subject's last token of the whole prompt."""
     seen: list[Tensor] = []
-    handle = down_of(model, layer).register_forward_pre_hook(lambda module, args: seen.append(args[0][0]))
+    handle = down_of(model, layer).register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     model(torch.tensor([list(row.ids)]), use_cache=False)
     handle.remove()
     return seen[0].reshape(len(row.ids), -1)[row.subject_last]
@@ -113,15 +146,62 @@ def solve_z(model: Any, rows: Sequence[Row], essence: Row, layer: int, settings:
     return (h + x).float(), step
 
 
+def nearest(axes: Any, wanted: Any) -> Any:
+    """The point u of the sphere of radius √d for which axes · u is nearest to `wanted`; where that is inside the
+    ellipsoid, the point in its direction."""
+    d = len(axes)
+    if np.sum((wanted / axes) ** 2) < d:
+        return wanted / axes * np.sqrt(d / np.sum((wanted / axes) ** 2))
+    low, high = -60.0, 60.0  # log of the multiplier
+    for _ in range(200):
+        middle = (low + high) / 2
+        u = axes * wanted / (axes**2 + np.exp(middle))
+        low, high = (middle, high) if u @ u > d else (low, middle)
+    return u
+
+
+def through(model: Any, row: Row, layer: int, residual: Any) -> tuple[Any, Any]:
+    """What must be added to the down-projection's output so that the layer's moves by `residual`, as far as a norm
+    behind it lets it; and what of it it does not."""
+    name = NORM_AFTER.get(model.config.model_type)
+    if name is None:
+        return residual / getattr(model.config, "residual_multiplier", 1.0), 0 * residual
+    norm, v = (
+        layer_of(model, layer).get_submodule(name),
+        down_of(model, layer)(key(model, row, layer)).double().numpy(),
+    )
+    w = norm.weight.double().numpy() + (1 if model.config.model_type.startswith("gemma") else 0)
+    size, eps = np.sqrt(np.mean(v**2)), model.config.rms_norm_eps
+    axes = w * size / np.sqrt(size**2 + eps)
+    wanted = axes * v / size + residual
+    u = nearest(axes, wanted)
+    return size * u - v, wanted - axes * u
+
+
 @torch.no_grad()
 def update(
     model: Any, rows: Sequence[Sequence[Row]], z: Sequence[Tensor], layers: Sequence[int], C: Any, weight: float
 ) -> None:
-    """Edit `model` in place: W += R Kᵀ (λC + KKᵀ)⁻¹ at each critical layer, upwards. `C`: layer → (d_in, d_in)."""
-    for i, layer in enumerate(layers):
-        K = np.stack([np.mean([key(model, r, layer).double().numpy() for r in part], axis=0) for part in rows], 1)
-        now = [forward(model, part[0].ids, layers[-1], part[0].subject_last)[1] for part in rows]
-        R = np.stack([(a - b).double().numpy() for a, b in zip(z, now, strict=True)], 1) / (len(layers) - i)
-        delta = torch.tensor(R @ K.T @ np.linalg.inv(weight * np.asarray(C[layer]) + K @ K.T))
-        W = down_of(model, layer).weight
-        W += (delta.T if W.shape != delta.shape else delta).to(W.dtype)
+    """Edit `model` in place: W += R Kᵀ (λC + KKᵀ)⁻¹ at each critical layer, upwards. `C`: layer → (d_in, d_in).
+
+    Behind a norm, what the last layer could not be asked for is asked of all of them once more, up to five times.
+    """
+    target, last = [one.double().numpy() for one in z], []
+    for _ in range(6):
+        for i, layer in enumerate(layers):
+            K = np.stack(
+                [np.mean([key(model, r, layer).double().numpy() for r in part], axis=0) for part in rows], 1
+            )
+            now = [forward(model, part[0].ids, layers[-1], part[0].subject_last)[1].double() for part in rows]
+            gaps = [(a - b.numpy()) / (len(layers) - i) for a, b in zip(target, now, strict=True)]
+            asked = [through(model, part[0], layer, gap) for part, gap in zip(rows, gaps, strict=True)]
+            R = np.stack([change for change, _ in asked], 1)
+            delta = torch.tensor(R @ K.T @ np.linalg.inv(weight * np.asarray(C[layer]) + K @ K.T))
+            W = down_of(model, layer).weight
+            W += (delta.T if W.shape != delta.shape else delta).to(W.dtype)
+        missing = [m for _, m in asked]
+        last.append(np.mean([np.linalg.norm(m) / float(a.norm()) for m, a in zip(missing, z, strict=True)]))
+        if last[-1] <= 0.001 or (len(last) > 1 and last[-1] >= 0.9 * last[-2]):
+            break
+        now = [forward(model, part[0].ids, layers[-1], part[0].subject_last)[1].double() for part in rows]
+        target = [b.numpy() + m for b, m in zip(now, missing, strict=True)]

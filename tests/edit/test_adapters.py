@@ -8,11 +8,12 @@ import pytest
 import torch
 from transformers import MixtralConfig, MixtralForCausalLM, T5Config, T5ForConditionalGeneration
 
-from kbsync.edit.adapters import FAMILIES as KNOWN
 from kbsync.edit.adapters import Adapter, critical_layers, solve_dtype
+from kbsync.edit.families import FAMILIES as KNOWN
 from kbsync.edit.prefix import PrefixCache
 from kbsync.errors import ModelError
 from kbsync.lm.batch import Batch, align
+from kbsync.lm.reader import Head
 from kbsync.lm.rows import Row
 from tests.edit.plain_memit import down_of
 from tests.edit.setups import ENCODER, NO_BOS
@@ -37,9 +38,14 @@ def whole(model: Any, row: Row, layer: int) -> tuple[torch.Tensor, torch.Tensor]
     return out.hidden_states[layer + 1][0], out.logits[0]
 
 
+def close(found: torch.Tensor, expected: torch.Tensor, near: float = 1e-5) -> None:
+    """The same numbers, up to rounding on their own scale."""
+    torch.testing.assert_close(found, expected, rtol=near, atol=near * max(1.0, float(expected.std())))
+
+
 def test_the_families_tested_are_the_families_supported() -> None:
     """A family that is added must be tested here."""
-    assert set(FAMILIES) == set(KNOWN)
+    assert {family.split()[0] for family in FAMILIES} == set(KNOWN)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -52,14 +58,14 @@ class TestWeights:
         keys = torch.randn(3, adapter.d_in)
         down = adapter.down(1)
         bias = down.bias if getattr(down, "bias", None) is not None else 0.0
-        assert adapter.read_weight(1).shape == (32, 64)
-        torch.testing.assert_close(down(keys), keys @ adapter.read_weight(1).T + bias)
+        assert adapter.read_weight(1).shape == (32, adapter.d_in)
+        close(down(keys), keys @ adapter.read_weight(1).T + bias)
 
     def test_writing_is_the_inverse_of_reading(self, family: str) -> None:
         """What is written is read back, and only that layer changes."""
         adapter = Adapter(tiny_model(family))
         others = {i: adapter.read_weight(i).clone() for i in range(4) if i != 2}
-        new = torch.randn(32, 64, dtype=torch.float64)
+        new = torch.randn(32, adapter.d_in, dtype=torch.float64)
         adapter.write_weight(2, new)
         assert torch.equal(adapter.read_weight(2), new.float())
         assert adapter.parameter(2).dtype == torch.float32
@@ -86,11 +92,11 @@ class TestParts:
         width = batch.ids.shape[1]
         lower = adapter.run(batch, (0, width), (0, 2))
         upper = adapter.run(batch, (0, width), (2, 4), lower)
-        logits = model.get_output_embeddings()(upper)
+        logits = Head(model)(upper)
         for i, row in enumerate(rows):
             hidden, expected = whole(model, row, 1)
-            torch.testing.assert_close(lower[i][batch.real[i]], hidden, rtol=1e-5, atol=1e-5)
-            torch.testing.assert_close(logits[i][batch.real[i]], expected, rtol=1e-5, atol=1e-5)
+            close(lower[i][batch.real[i]], hidden)
+            close(logits[i][batch.real[i]], expected)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
     def test_a_frozen_prefix_gives_the_same_suffix(self, family: str, bos: bool, dtype: torch.dtype) -> None:
@@ -109,7 +115,7 @@ class TestParts:
             assert logits.dtype == torch.float32
             for i, row in enumerate(rows):
                 expected = whole(model, row, 1)[1][row.subject_last :]
-                torch.testing.assert_close(logits[i][batch.real[i, anchor:]], expected, rtol=near, atol=near)
+                close(logits[i][batch.real[i, anchor:]], expected, near)
 
     def test_rows_that_stay_are_not_disturbed(self, family: str, bos: bool) -> None:
         """After `take` the prefix is that of the kept rows."""
@@ -126,7 +132,7 @@ class TestParts:
         hidden = top.logits(top.run(part, (anchor, width), lower[kept, anchor:], cache))
         for i, row in enumerate(rows[k] for k in kept.tolist()):
             expected = whole(model, row, 1)[1][row.subject_last :]
-            torch.testing.assert_close(hidden[i][part.real[i, anchor:]], expected, rtol=1e-5, atol=1e-5)
+            close(hidden[i][part.real[i, anchor:]], expected)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -141,9 +147,7 @@ def test_a_subject_at_the_first_token_has_no_prefix(family: str) -> None:
     lower = adapter.run(batch, (0, width), (0, 2))
     logits = adapter.top(2, torch.float32).run(batch, (0, width), lower, cache)
     assert cache.get_seq_length() == 0
-    torch.testing.assert_close(
-        model.get_output_embeddings()(logits)[0], whole(model, row, 1)[1], rtol=1e-5, atol=1e-5
-    )
+    close(Head(model)(logits)[0], whole(model, row, 1)[1])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -184,7 +188,7 @@ class TestRefused:
             vocab_size=40, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
             num_key_value_heads=2, num_local_experts=2,
         )  # fmt: skip
-        with pytest.raises(ModelError, match="'mixtral'; supported are"):
+        with pytest.raises(ModelError, match="'mixtral' is a mixture of experts"):
             Adapter(MixtralForCausalLM(config))
 
     def test_a_known_type_without_a_dense_mlp(self) -> None:

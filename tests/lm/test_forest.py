@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbsync.lm.forest import plant
+from kbsync.lm.forest import SIZE, plant
+from kbsync.lm.reader import Reader
 from tests.tiny import FAMILIES, tiny_model
 
 CPU = torch.device("cpu")
@@ -73,13 +74,9 @@ def test_hidden_states_are_those_of_each_row_alone(family: str, size: int) -> No
     """In every family, however much is shared."""
     model = tiny_model(family)
     rows = [[5, 6, 7], [5, 6, 8, 9, 10], [5, 6], [11], [5, 6, 8, 9, 10, 11, 12], [7, 6, 5]]
-    for grove in plant(rows, CPU, size):
-        width = grove.ids.shape[1]
-        hidden = model.base_model(
-            input_ids=grove.ids,
-            position_ids=grove.positions,
-            attention_mask=grove.mask(0, width, torch.float32),
-        ).last_hidden_state.flatten(0, 1)
+    reader = Reader(model)
+    for grove in reader.plant(rows, CPU) if size == SIZE else plant(rows, CPU, 0 if reader.by_column else size):
+        hidden = reader.hidden(grove).flatten(0, 1)
         for number, place in grove.places.items():
             alone = model.base_model(torch.tensor([rows[number]])).last_hidden_state[0]
             torch.testing.assert_close(hidden[list(place)], alone, rtol=1e-4, atol=1e-5)
