@@ -13,8 +13,8 @@ from sqlalchemy import text
 from kbsync.checkpoint.manifest import read_manifest
 from kbsync.checkpoint.verify import verify
 from kbsync.errors import ConfigError
-from kbsync.evaluate.probes import ask, known_already
 from kbsync.evaluate.metrics import harmonic_mean
+from kbsync.evaluate.probes import ask, known_already
 from kbsync.facts import EditRequest, Fact, Outcome, Phase, Prompt, Value, ValueKind
 from kbsync.lm.score import say
 from kbsync.request.verbalise import verbalise
