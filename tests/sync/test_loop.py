@@ -13,6 +13,7 @@ from sqlalchemy import text
 from kbsync.checkpoint.manifest import read_manifest
 from kbsync.checkpoint.verify import verify
 from kbsync.errors import ConfigError
+from kbsync.evaluate.metrics import harmonic_mean
 from kbsync.evaluate.probes import ask, known_already
 from kbsync.facts import EditRequest, Fact, Outcome, Phase, Prompt, Value, ValueKind
 from kbsync.lm.score import say
@@ -183,6 +184,31 @@ def test_the_base_model_is_asked_once(synced: Rig, monkeypatch: pytest.MonkeyPat
     synced.world.changes(("Q1009", GOVERNMENT, person(24)))
     synced.sync()
     assert 0 < asked[Phase.BEFORE] < asked[Phase.AFTER] / 2
+
+
+def test_neighbors_answers_are_kept(synced: Rig) -> None:
+    """Of both models, so that every run counts who answers as before; and the score is a row too."""
+    said = synced.rows("SELECT phase, said FROM outcomes WHERE run_id = 2 AND kind = 'neighborhood'")
+    assert {phase for phase, _ in said} == {"before", "after"}
+    assert all(text is not None for _, text in said)
+    stored = {name: (value, count) for name, value, count in synced.rows(
+        "SELECT name, value, count FROM metrics WHERE run_id = 2 AND phase = 'after'"
+    )}  # fmt: skip
+    before, after = ([text for phase, text in said if phase == one] for one in ("before", "after"))
+    assert stored["neighborhood_unchanged"][1] == len(before) == len(after)
+    parts = [stored[f"{name}_success"][0] for name in ("efficacy", "paraphrase", "neighborhood")]
+    assert stored["score"][0] == pytest.approx(harmonic_mean(parts))
+
+
+def test_a_ledger_without_neighbors_answers(synced: Rig) -> None:
+    """Outcomes of a time when they were not kept are asked once more, and not taken for changed answers."""
+    wanted = synced.rows("SELECT value, count FROM metrics WHERE run_id = 2 AND name = 'neighborhood_unchanged'")
+    with open_store(synced.settings().store.url) as store, store.begin() as tx:
+        tx.execute(text("UPDATE outcomes SET said = NULL WHERE kind = 'neighborhood'"))
+    synced.sync(force=True)
+    assert wanted == synced.rows(
+        "SELECT value, count FROM metrics WHERE run_id = 3 AND name = 'neighborhood_unchanged'"
+    )
 
 
 def test_a_missed_event_heals_itself(synced: Rig) -> None:
