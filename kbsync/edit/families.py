@@ -66,7 +66,7 @@ _ATTENTION = {"full_attention", "sliding_attention"}
 def family_of(config: Any) -> Family:
     """The family of a model's config (any object with its fields). Raises ModelError, saying why, for a model that
     can't be edited."""
-    kind = getattr(config, "model_type", None)
+    kind = str(getattr(config, "model_type", None))
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"{kind} is an encoder-decoder; kbsync edits decoder-only models")
     if kind not in FAMILIES:

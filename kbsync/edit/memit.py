@@ -25,7 +25,6 @@ from kbsync.lm.rows import Encoder, Row
 from kbsync.lm.score import score_rows
 from kbsync.settings import EditSettings
 
-
 # Where a norm stands behind the down-projection: passes over the critical layers at most; what may be missing
 # without another one, as a share of ‖z‖; and how much less must be missing than before, or there is no use in it.
 _PASSES, _NEGLIGIBLE, _GAIN = 6, 0.001, 0.9

@@ -26,7 +26,8 @@ class Grove:
     """Trees as padded sequences, ready for a forward pass.
 
     `ids`, `positions` (depth in the tree): (P, T) int64. `ends`: (P, T), the column behind each token's subtree.
-    `real`: (P, T) bool, False at padding. `places[row]`: the flat indices (sequence · T + column) of that row's tokens, for each row that is here.
+    `real`: (P, T) bool, False at padding. `places[row]`: the flat indices (sequence · T + column) of that row's
+    tokens, for each row that is here.
     """
 
     ids: Tensor
@@ -123,5 +124,5 @@ def _grove(sequences: Sequence[_Sequence], device: torch.device) -> Grove:
         real[p, :length] = True
         for number, path in one.places.items():
             places[number] = tuple(p * width + column for column in path)
-    there = [tensor.to(device) for tensor in (ids, positions, ends, real)]
-    return Grove(*there, dict(sorted(places.items())))
+    ids, positions, ends, real = (tensor.to(device) for tensor in (ids, positions, ends, real))
+    return Grove(ids, positions, ends, real, dict(sorted(places.items())))

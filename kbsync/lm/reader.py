@@ -100,4 +100,4 @@ class _Passed(nn.Module):
         return self
 
     def forward(self, *_: Any, inputs_embeds: Tensor, **__: Any) -> BaseModelOutputWithPastAndCrossAttentions:
-        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=inputs_embeds)  # type: ignore[arg-type]
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=inputs_embeds)

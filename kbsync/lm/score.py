@@ -54,7 +54,7 @@ def _score_grove(reader: Reader, head: Head, grove: Grove, part: Mapping[Row, tu
     lengths = [row.target_len for row in part]
     return {
         row: Score(float(a.mean()), bool(b.all()))
-        for row, a, b in zip(part, logp.split(lengths), right.split(lengths), strict=True)
+        for row, a, b in zip(part, torch.split(logp, lengths), torch.split(right, lengths), strict=True)
     }
 
 

@@ -23,9 +23,9 @@ def test_keys_are_the_mean_over_contexts_of_what_a_hook_sees(family: str) -> Non
         keys, hidden, values = subject.read(3)
         for i, contexts in enumerate(rows):
             plain = torch.stack([plain_memit.key(made.adapter.model, row, layer) for row in contexts]).mean(0)
-            torch.testing.assert_close(keys[:, i], plain, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(keys[:, i], plain, rtol=1e-5, atol=1e-5 * max(1.0, float(plain.std())))
             first = hidden_at(made, contexts[0].ids, 3, contexts[0].subject_last)
-            torch.testing.assert_close(hidden[:, i], first, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(hidden[:, i], first, rtol=1e-5, atol=1e-5 * max(1.0, float(first.std())))
             own = made.adapter.down(layer)(plain_memit.key(made.adapter.model, contexts[0], layer))
             torch.testing.assert_close(values[:, i], own, rtol=1e-4, atol=1e-4)
 
@@ -42,7 +42,7 @@ def test_climbing_goes_through_the_weights_as_they_are_now(family: str) -> None:
     subject.climb(2)
     keys = subject.read(3).keys
     plain = torch.stack([plain_memit.key(made.adapter.model, row, 2) for row in rows[0]]).mean(0)
-    torch.testing.assert_close(keys[:, 0], plain, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(keys[:, 0], plain, rtol=1e-5, atol=1e-5 * max(1.0, float(plain.std())))
 
 
 def test_hidden_is_that_of_each_requests_own_prompt() -> None:

@@ -184,8 +184,9 @@ class TestNumbers:
     def test_bfloat16_above_stays_close_to_float32(self, family: str) -> None:
         """z solved in half precision makes the object as likely, up to its rounding."""
         asked = some_requests(family)
-        exact = solver(family, steps=8).solve(asked)
-        rough = solver(family, steps=8, solve_dtype="bfloat16").solve(asked)
+        steps = 8 if family in FIRST else 4
+        exact = solver(family, steps=steps).solve(asked)
+        rough = solver(family, steps=steps, solve_dtype="bfloat16").solve(asked)
         for one, other in zip(exact, rough, strict=True):
             assert other.loss == pytest.approx(one.loss, abs=0.5)
             assert float(torch.cosine_similarity(one.z, other.z, dim=0)) > 0.75

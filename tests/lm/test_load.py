@@ -184,7 +184,7 @@ class TestRefused:
                             num_attention_heads=2, is_decoder=True)  # fmt: skip
         BertLMHeadModel(config).save_pretrained(tmp_path / "bert")
         tiny_tokenizer().save_pretrained(tmp_path / "bert")
-        with pytest.raises(ModelError, match="'bert'; supported are .*gpt2, .*gptj, .*llama, "):
+        with pytest.raises(ModelError, match=r"'bert'; supported are .*gpt2, .*gptj, .*llama, "):
             Adapter(read(tmp_path / "bert").model)
 
     def test_an_absent_embedded_model(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
