@@ -49,7 +49,9 @@ def sort_out(bench: Workbench, chosen: Sequence[EditRequest]) -> Kept:
     known = known_already(base.model, base.encoder, askable)
     kept = tuple(request for request, is_known in zip(askable, known, strict=True) if not is_known)
     if not kept:
-        raise ConfigError(f"none of {len(chosen)} edits is left to measure with: the base model knows them; ask for more")
+        raise ConfigError(
+            f"none of {len(chosen)} edits is left to measure with: the base model knows them; ask for more"
+        )
     faults = [reason for reason in reasons if reason is not None]
     return Kept(kept, sum(known), {reason: faults.count(reason) for reason in sorted(set(faults))})
 

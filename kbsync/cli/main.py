@@ -36,6 +36,7 @@ COMMANDS = {
     "checkpoint": "kbsync.cli.checkpoint",
     "covariance": "kbsync.cli.covariance",
     "db": "kbsync.cli.db",
+    "tune": "kbsync.cli.tune",  # like the next one
     "bench": "kbsync.cli.bench",  # left out of installations without it
 }
 
