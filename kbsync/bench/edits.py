@@ -84,9 +84,12 @@ def _slice_neighborhood(catalogue: Catalogue) -> Neighborhood:
     return Neighborhood.build(facts, touched, labels, catalogue)
 
 
-def counterfactual(catalogue: Catalogue, count: int, seed: int, neighbors: int) -> list[EditRequest]:
-    """The first `count` counterfactual edits in the order that `seed` shuffles them into: fewer are the first of
-    more. Each has up to `neighbors` neighbors, which all have its old object and are edited by no seed.
+def counterfactual(
+    catalogue: Catalogue, count: int, seed: int, neighbors: int, *, last: bool = False
+) -> list[EditRequest]:
+    """The first `count` counterfactual edits in the order that `seed` shuffles them into, or the `last`: fewer are
+    the first of more, or the last. Each has up to `neighbors` neighbors, which all have its old object and are
+    edited by no seed.
 
     An edit that the catalogue can't say is left out. Raises ConfigError when there are fewer than `count`.
     """
@@ -101,7 +104,7 @@ def counterfactual(catalogue: Catalogue, count: int, seed: int, neighbors: int) 
     order = sorted((row for row in rows if row["new"]), key=lambda row: _draw(seed, row))
     _enough(len(order), count, "data/bench/counterfact.tsv", "counterfactual edits")
     requests = []
-    for row in order[:count]:
+    for row in order[-count:] if last else order[:count]:
         old = Value(ValueKind.ITEM, row["old"])
         fact = Fact(row["subject"], row["relation"], Value(ValueKind.ITEM, row["new"]))
         request = verbalise(fact, labels, catalogue, old) if row["relation"] in catalogue else None

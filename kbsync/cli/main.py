@@ -37,6 +37,7 @@ COMMANDS = {
     "covariance": "kbsync.cli.covariance",
     "trace": "kbsync.cli.trace",
     "db": "kbsync.cli.db",
+    "tune": "kbsync.cli.tune",  # like the next one
     "bench": "kbsync.cli.bench",  # left out of installations without it
 }
 

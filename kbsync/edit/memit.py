@@ -6,6 +6,7 @@ before anything is computed, so the weights are a pure function of base model, s
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -72,6 +73,14 @@ class Editor:
         self.settings = settings
         self.solver = TargetSolver(adapter, encoder, contexts, layers[-1], settings)
         self._base = {layer: adapter.read_weight(layer).clone() for layer in layers}
+
+    def with_settings(self, settings: EditSettings) -> Editor:
+        """An editor on the same model with other settings; layers, contexts, C and the precision in which z is
+        solved stay what they are."""
+        other = copy.copy(self)
+        other.settings = settings
+        other.solver = self.solver.with_settings(settings)
+        return other
 
     @property
     def target_settings(self) -> dict[str, object]:

@@ -10,6 +10,7 @@ the vocabulary only where the object is.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -188,6 +189,12 @@ class TargetSolver:
         self.layer = layer
         self.settings = settings
         self.top = adapter.top(layer + 1, solve_dtype(adapter, settings.solve_dtype))
+
+    def with_settings(self, settings: EditSettings) -> TargetSolver:
+        """One with other settings; the layers above, as they were read for this one, serve both."""
+        other = copy.copy(self)
+        other.settings = settings
+        return other
 
     def length(self, request: EditRequest) -> int:
         """Tokens after the subject in the longest context: requests of like length make good batches."""

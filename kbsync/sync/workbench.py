@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kbsync.facts import digest
 from kbsync.request.catalogue import Catalogue, load_catalogue
 from kbsync.request.verbalise import sentence
-from kbsync.settings import Settings
+from kbsync.settings import EditSettings, Settings
 from kbsync.store import checkpoints, known, texts
 from kbsync.store.checkpoints import Checkpoint
 from kbsync.store.engine import Store, open_store
@@ -73,6 +73,10 @@ class Workbench:
     @cached_property
     def editor(self) -> Editor:
         """MEMIT on the base model, with its covariance (computed now, if it is not on disk yet)."""
+        return self.editor_of(self.settings.edit)
+
+    def editor_of(self, edit: EditSettings) -> Editor:
+        """MEMIT with other settings on the base model, whose weights must be in place."""
         from kbsync.edit.adapters import Adapter, critical_layers
         from kbsync.edit.contexts import build_contexts
         from kbsync.edit.covariance import compute_covariance
@@ -80,7 +84,7 @@ class Workbench:
 
         base, settings = self.base, self.settings
         adapter = Adapter(base.model)
-        layers = critical_layers(adapter, settings.edit.layers)
+        layers = critical_layers(adapter, edit.layers)
         with self.progress.stage("covariance", settings.covariance.tokens, "tokens") as task:
             seen = 0
 
@@ -100,8 +104,16 @@ class Workbench:
                 on_tokens,
                 self._fact_sentences(),
             )
-        contexts = build_contexts(base.model, base.encoder, settings.edit)
-        return Editor(adapter, base.encoder, contexts, layers, covariance, settings.edit)
+        contexts = build_contexts(base.model, base.encoder, edit)
+        return Editor(adapter, base.encoder, contexts, layers, covariance, edit)
+
+    def with_editor(self, editor: Editor) -> Workbench:
+        """A workbench with another editor on this one's base model. It lasts as long as this one; close only this
+        one."""
+        other = Workbench(self.settings.model_copy(update={"edit": editor.settings}), self.progress)
+        other._perplexity = self._perplexity
+        other.__dict__.update(base=self.base, catalogue=self.catalogue, editor=editor)
+        return other
 
     def _fact_sentences(self) -> list[str]:
         """Facts of the baseline in words, for the covariance: what the model must go on saying.
