@@ -218,3 +218,17 @@ def test_a_subject_that_merges_with_the_object_is_refused() -> None:
     tokenizer.add_tokens([AddedToken("France Paris", single_word=False)])
     with pytest.raises(ModelError, match="runs into the object"):
         Encoder(tokenizer).plain(Prompt.fill("The country {}", "France"), "Paris")
+
+
+def test_the_subjects_tokens() -> None:
+    """From the subject's first token to its last they are its name, and nothing else, whatever stands around it."""
+    asked = Encoder(tiny_tokenizer(chat=True))
+    lengths = set()
+    for name in ("France", "Ludwig van Beethoven", "Αθήνα"):
+        for template in ("The capital of {} is", "{} speaks"):
+            row = asked.plain(Prompt.fill(template, name), "Paris", prefix="So. ")
+            ids = row.ids[row.subject_first : row.subject_last + 1]
+            assert len(ids) == row.subject_len
+            assert asked.tokenizer.decode(ids).strip() == name
+            lengths.add(row.subject_len)
+    assert min(lengths) <= 2 < max(lengths)
