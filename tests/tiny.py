@@ -18,7 +18,7 @@ from kbsync.lm.load import BaseModel
 from kbsync.lm.rows import Encoder
 
 _SLIDING = {"sliding_window": 6}
-_MIXED = {**_SLIDING, "layer_types": ("sliding_attention", "full_attention")}  # repeated over the layers
+_MIXED = {**_SLIDING, "layer_types": ("sliding_attention", "full_attention", "full_attention")}  # and again
 _CAPPED = {"query_pre_attn_scalar": 8, "attn_logit_softcapping": 3.0, "final_logit_softcapping": 30.0}
 # What each family is made with besides its size: whatever sets it apart from the others is switched on.
 FAMILIES: Mapping[str, Mapping[str, Any]] = {
@@ -144,7 +144,7 @@ def _config(family: str, layers: int, hidden: int, vocab: int, tied: bool) -> An
         size |= {"pad_token_id": None}  # some have one outside so small a vocabulary
     more = dict(FAMILIES[family])
     if "layer_types" in more:
-        more["layer_types"] = [more["layer_types"][i % 2] for i in range(layers)]
+        more["layer_types"] = [more["layer_types"][i % 3] for i in range(layers)]
     if kind == "gpt_neo":
         more["attention_types"] = [[["local", "global"], (layers + 1) // 2]]
     if kind == "smollm3":
