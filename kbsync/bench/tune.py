@@ -220,7 +220,9 @@ class _Search:
         self.count.task.describe(f"{layers}, clamp {clamp:g}, λ {weight:g}")
         if clamp not in self.targets:
             self.targets[clamp] = trial.solve(here, self.trials.kept.requests).targets
-        self.points.append(self._measure(here, Point(editor.layers, clamp, weight)))
+        point = self._measure(here, Point(editor.layers, clamp, weight))
+        self.points.append(point)
+        self.bench.progress.note(_in_words(point))
         self.count.task.advance()
 
     def _editor(self, clamp: float, weight: float) -> Editor:
@@ -255,6 +257,19 @@ class _Search:
             neighborhood_drop=near[0] - near[1] if near[0] is not None and near[1] is not None else None,
             perplexity_ratio=ratio if math.isfinite(ratio) else math.inf,
         )
+
+
+def _in_words(point: Point) -> str:
+    """A point as a line, which stays on the screen when the search is stopped."""
+    figures = {
+        "efficacy success": point.efficacy_success,
+        "accuracy": point.efficacy_accuracy,
+        "paraphrase success": point.paraphrase_success,
+        "neighborhood drop": point.neighborhood_drop,
+        "perplexity ratio": point.perplexity_ratio,
+    }
+    said = [f"{name} {value:.3f}" for name, value in figures.items() if value is not None]
+    return f"clamp {point.clamp:g}, λ {point.covariance_weight:g}: {point.fault or ', '.join(said)}"
 
 
 def _metrics(bench: Workbench, requests: Sequence[EditRequest], phase: Phase) -> list[Metric]:
