@@ -8,12 +8,19 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from kbsync.lm.load import BaseModel
 
 pytest_plugins = ["tests.no_skips_in_ci"]
+
+# What a machine that is busy with other things takes for an example says nothing about the example.
+hypothesis.settings.register_profile(
+    "kbsync", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("kbsync")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: one thread each, also for what they start
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -22,6 +22,7 @@ from kbsync.edit.adapters import Adapter
 from kbsync.edit.contexts import Contexts, sample_prefixes
 from kbsync.edit.keys import KeyTap
 from kbsync.edit.memit import Editor
+from kbsync.errors import ModelError
 from kbsync.facts import EditRequest
 from kbsync.lm.batch import align
 from kbsync.lm.rows import Encoder, Row
@@ -45,8 +46,13 @@ class Serial:
 
 
 def run_serial(editor: Editor, requests: Sequence[EditRequest], weight: float, seed: int) -> Serial:
-    """Edit `requests` with the serial method, leaving the candidate in the model; `weight` is λ."""
+    """Edit `requests` with the serial method, leaving the candidate in the model; `weight` is λ.
+
+    Raises ModelError for a family with a norm behind the down-projection, which the published method knows not of.
+    """
     adapter, encoder = editor.adapter, editor.encoder
+    if not adapter.exact:
+        raise ModelError(f"{adapter.family.name} has a norm behind its down-projection; no serial method edits it")
     contexts = Contexts(sample_prefixes(adapter.model, encoder, PREFIXES, seed), bare=False, chat=False)
     last = editor.layers[-1]
     started = time.perf_counter()
@@ -95,9 +101,8 @@ def _logits(adapter: Adapter, batch: Any) -> Tensor:
     width = batch.ids.shape[1]
     out: Tensor = adapter.model(
         input_ids=batch.ids,
-        attention_mask=batch.mask(0, width, adapter.parameter(0).dtype),
-        position_ids=batch.positions,
         use_cache=False,
+        **adapter.reader.inputs(batch, 0, width, adapter.parameter(0).dtype),
     ).logits
     return out.float()
 
@@ -141,10 +146,12 @@ def _update(editor: Editor, rows: Sequence[Sequence[Row]], targets: Sequence[Ten
             columns = torch.tensor([row.subject_last for row in own], device=batch.ids.device)
             with KeyTap(adapter, [layer]) as tap, _watch(adapter, last, columns, None) as seen:
                 _logits(adapter, batch)
-            keys.append(tap.keys[layer][torch.arange(len(own)), columns].float().mean(0))
+            flat = torch.arange(len(own), device=columns.device) * batch.ids.shape[1] + columns
+            keys.append(tap.keys[layer][flat].float().mean(0))
             hidden.append(seen[0][0])
         k = torch.stack(keys, dim=1).double()
-        residual = (torch.stack(list(targets), dim=1) - torch.stack(hidden, dim=1)).double()
+        wanted = torch.stack(list(targets), dim=1) - torch.stack(hidden, dim=1)
+        residual, _ = adapter.into_values(layer, torch.zeros_like(wanted), wanted.double())
         system = weight * editor.covariance.matrices[layer].to(k) + k @ k.T
         delta = torch.linalg.solve(system, k @ (residual / (len(editor.layers) - number)).T).T
         old = adapter.read_weight(layer)

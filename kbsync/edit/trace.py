@@ -22,6 +22,7 @@ from torch import Tensor
 from kbsync.edit.adapters import Adapter
 from kbsync.edit.prefix import PrefixCache
 from kbsync.edit.states import StateKind, changed, put, record, state_module
+from kbsync.errors import ModelError
 from kbsync.facts import digest
 from kbsync.lm.batch import Batch, align, by_length
 from kbsync.lm.rows import Row
@@ -82,18 +83,28 @@ class _Corrupted:
 Clean = dict[StateKind, dict[int, Tensor]]  # (facts, columns from the subject's first token on, d) by layer
 
 
+# Families whose traces are those of a plain implementation of the paper; scaled embeddings, a norm behind the MLP,
+# or positions that go by columns would need more than putting one state back.
+TRACED = frozenset(
+    {"gpt2", "gpt_neox", "gptj", "llama", "mistral", "olmo", "qwen2", "qwen3", "smollm3", "stablelm"}
+)
+
+
 class Tracer:
     """Traces facts through one model.
 
     `samples`: draws of noise per fact. `window`: how many neighbouring layers' MLP (or attention) outputs are
     restored together, around the layer that the effect is counted for; hidden states are restored one by one.
     `scale`: the noise's standard deviation. The same seed gives the same noise for a fact on every device and
-    in every batch. Raises ModelError for a model whose attention can't be found.
+    in every batch. Raises ModelError for a family that can't be traced, and where attention can't be found.
     """
 
     def __init__(
         self, adapter: Adapter, samples: int, window: int, scale: float, seed: int, room: int = ROWS
     ) -> None:
+        if adapter.family.name not in TRACED:
+            traced = ", ".join(sorted(TRACED))
+            raise ModelError(f"{adapter.family.name} models can be edited, but not traced; traced are {traced}")
         self.adapter = adapter
         self.samples, self.window, self.scale, self.seed = samples, window, scale, seed
         self._facts = max(1, room // samples)

@@ -7,10 +7,12 @@ import torch
 
 from kbsync.bench import serial
 from kbsync.edit.contexts import Contexts
+from kbsync.errors import ModelError
 from tests.edit import plain_memit
 from tests.edit.setups import ENCODER, LAYERS, editor
-from tests.tiny import FAMILIES, requests
+from tests.tiny import requests
 
+FAMILIES = ("llama", "gpt2", "gptj", "gpt_neox", "bloom", "granite")
 CONTEXTS = Contexts(("Because I said so. ", "Therefore. "), bare=False, chat=False)
 
 
@@ -53,3 +55,9 @@ def test_it_counts_what_it_took() -> None:
     assert min(found.solve_s, found.update_s) > 0
     changed = {name for name, p in made.adapter.model.named_parameters() if not p.equal(base[name])}
     assert changed == {made.adapter.weight_name(layer) for layer in LAYERS}
+
+
+def test_a_norm_behind_the_down_projection_is_refused() -> None:
+    """By name, before anything is solved."""
+    with pytest.raises(ModelError, match="gemma2 has a norm behind its down-projection"):
+        serial.run_serial(editor("gemma2"), requests()[:1], 0.01, seed=1)

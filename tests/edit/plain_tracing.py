@@ -20,6 +20,7 @@ PLACES = {  # the embeddings, the layers, and in a layer its MLP and its attenti
     "gptj": ("transformer.wte", "transformer.h", "mlp", "attn"),
     "gpt_neox": ("gpt_neox.embed_in", "gpt_neox.layers", "mlp", "attention"),
 }
+PLACES |= dict.fromkeys(("mistral", "olmo", "qwen2", "qwen3", "smollm3", "stablelm"), PLACES["llama"])
 KINDS = ("hidden", "mlp", "attention")
 
 

@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from kbsync.edit.adapters import Adapter
 from kbsync.edit.states import StateKind, changed, put, record, state_module
+from kbsync.edit.trace import TRACED
 from kbsync.errors import ModelError
 from tests.edit.plain_tracing import place
-from tests.tiny import FAMILIES, tiny_model
+from tests.tiny import tiny_model
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", sorted(TRACED))
 def test_a_layer_adds_its_attention_and_its_mlp(family: str) -> None:
     """Hidden state after a layer = before it + attention output + MLP output, at every token."""
     model = tiny_model(family)
@@ -30,7 +31,7 @@ def test_a_layer_adds_its_attention_and_its_mlp(family: str) -> None:
     torch.testing.assert_close(states[StateKind.HIDDEN][2], states[StateKind.HIDDEN][1] + added)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", sorted(TRACED))
 def test_attention_is_found(family: str) -> None:
     """It is the module that the family's own code calls its attention."""
     model = tiny_model(family)

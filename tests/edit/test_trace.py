@@ -10,13 +10,14 @@ import torch
 
 from kbsync.edit.adapters import Adapter
 from kbsync.edit.states import StateKind
-from kbsync.edit.trace import KINDS, Trace, Tracer, embedding_deviation, subject_noise, traced_tokens
+from kbsync.edit.trace import KINDS, TRACED, Trace, Tracer, embedding_deviation, subject_noise, traced_tokens
+from kbsync.errors import ModelError
 from kbsync.lm.batch import align
 from kbsync.lm.rows import Row
 from tests.edit import plain_tracing
 from tests.edit.plain_memit import down_of
 from tests.edit.setups import ENCODER, NO_BOS
-from tests.tiny import FAMILIES, easy_requests, requests, tiny_model
+from tests.tiny import easy_requests, requests, tiny_model
 
 SCALE, SEED = 0.4, 11  # twice the deviation of these models' embeddings
 
@@ -66,7 +67,7 @@ def test_rows_have_something_to_tell() -> None:
     assert len({traced_tokens(row) for row in rows()}) > 2
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", sorted(TRACED))
 def test_each_effect_is_the_papers(family: str) -> None:
     """Every kind of state at every token and layer, over windows that the model's ends cut: as plain hooks on
     whole prompts find them, one by one."""
@@ -93,7 +94,7 @@ def test_an_even_window_reaches_further_down(kind: StateKind) -> None:
     torch.testing.assert_close(found.effects[KINDS.index(kind)], effects[KINDS.index(kind)], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", sorted(TRACED))
 class TestRuns:
     """What holds of the three runs by their definition."""
 
@@ -147,7 +148,7 @@ def test_the_same_seed_gives_the_same_trace() -> None:
         assert a.corrupted != c.corrupted
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", sorted(TRACED))
 def test_batches_do_not_matter(family: str) -> None:
     """Fact by fact, all at once, and in reverse order: the same traces."""
     model, some = model_of(family), rows(family)
@@ -186,3 +187,9 @@ def test_deviation_is_that_of_the_subjects_embeddings() -> None:
     expected = float(torch.cat([table[ids] for ids in words]).std())
     assert embedding_deviation(Adapter(model), some) == pytest.approx(expected, rel=1e-5)
     assert float(table.std()) != pytest.approx(expected, rel=1e-3)
+
+
+def test_a_family_that_was_not_tried_is_refused() -> None:
+    """By name, with those that can be traced."""
+    with pytest.raises(ModelError, match="gemma2 models can be edited, but not traced; traced are gpt2, "):
+        Tracer(Adapter(tiny_model("gemma2")), 1, 1, 1.0, 0)
