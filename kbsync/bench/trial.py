@@ -35,7 +35,7 @@ def solve(bench: Workbench, requests: Sequence[EditRequest]) -> Solved:
     editor, size = bench.editor, bench.settings.edit.batch_size
     editor.restore()
     started = time.perf_counter()
-    order = sorted(requests, key=lambda r: (editor.solver.length(r), r.content_hash))
+    order = sorted(requests, key=editor.solver.place)
     solved = []
     with bench.progress.stage("solve", len(order), "edits") as task:
         for at in range(0, len(order), size):

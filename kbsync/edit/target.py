@@ -200,6 +200,10 @@ class TargetSolver:
         """Tokens after the subject in the longest context: requests of like length make good batches."""
         return max(len(r.inputs) - r.subject_last for r in self.contexts.rows(self.encoder, request))
 
+    def place(self, request: EditRequest) -> tuple[int, str]:
+        """Where a request stands in the order that batches are cut from: by length, then by content."""
+        return self.length(request), request.content_hash
+
     def solve(self, requests: Sequence[EditRequest], steps: int | None = None) -> list[Target]:
         """z for each request, in the order given, in at most `steps` steps (the settings' own number without).
 

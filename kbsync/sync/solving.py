@@ -90,7 +90,7 @@ def _assign(bench: Workbench, run_id: int, todo: Sequence[StoredRequest]) -> Non
     with bench.store.read() as tx:
         placed = {s.id for batch in requests.pending_batches(tx) for s in batch.requests}
     new = [s for s in todo if s.id not in placed]
-    new.sort(key=lambda s: (solver.length(s.request), s.request.content_hash))
+    new.sort(key=lambda s: solver.place(s.request))
     size = bench.settings.edit.batch_size
     with bench.store.begin() as tx:
         for number, at in enumerate(range(0, len(new), size)):

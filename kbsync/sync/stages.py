@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.orm import Session
 
 from kbsync.store import checkpoints, requests, runs
+from kbsync.store.checkpoints import Checkpoint
 from kbsync.store.requests import StoredRequest
 from kbsync.store.runs import Run
 from kbsync.store.tables import CheckpointStatus, RequestStatus, RunStatus
@@ -174,7 +175,9 @@ def as_published(bench: Workbench, wanted: Sequence[StoredRequest]) -> bool:
     if any(s.status not in (RequestStatus.EDITED, RequestStatus.KNOWN, RequestStatus.FAILED) for s in wanted):
         return False
     edited = [s for s in wanted if s.status is RequestStatus.EDITED]
-    return same_configuration(bench) and _held_hashes(bench) == {s.request.content_hash for s in edited}
+    return same_configuration(bench) and _held_hashes(bench, bench.live_checkpoint()) == {
+        s.request.content_hash for s in edited
+    }
 
 
 def same_configuration(bench: Workbench) -> bool:
@@ -207,10 +210,7 @@ def shaping_settings(bench: Workbench) -> dict[str, Any]:
 def same_live_set(bench: Workbench, live: Sequence[StoredRequest]) -> bool:
     """Whether the published model was built from this live set, base model and settings."""
     published = bench.live_checkpoint()
-    if published is None:
-        return not live
-    same_ground = published.base_hash == bench.base.hash and published.settings_hash == bench.settings_hash
-    return same_ground and _held_hashes(bench) == {stored.request.content_hash for stored in live}
+    return _is_build_of(bench, published, live) if published is not None else not live
 
 
 def standing_refusal(bench: Workbench, live: Sequence[StoredRequest]) -> str | None:
@@ -228,17 +228,22 @@ def standing_refusal(bench: Workbench, live: Sequence[StoredRequest]) -> str | N
     if published is not None and published.at > run.started_at:
         return None
     whole = bench.settings.model_dump(mode="json")
-    same = (last.base_hash, last.settings_hash) == (bench.base.hash, bench.settings_hash)
-    if not same or any(run.settings.get(section) != whole[section] for section in ("evaluate", "gate")):
+    if any(run.settings.get(section) != whole[section] for section in ("evaluate", "gate")):
         return None
-    with bench.store.read() as tx:
-        held = set(checkpoints.held_set(tx, last.id).values())
-    if held != {stored.request.content_hash for stored in live}:
+    if not _is_build_of(bench, last, live):
         return None
     return f"run {run.id} built the same candidate, and the gate refused it: {run.reason}"
 
 
-def _held_hashes(bench: Workbench) -> set[str]:
-    published = bench.live_checkpoint()
+def _is_build_of(bench: Workbench, checkpoint: Checkpoint, live: Sequence[StoredRequest]) -> bool:
+    """Whether a checkpoint was built from this live set, base model and settings."""
+    ground = checkpoint.base_hash, checkpoint.settings_hash
+    if ground != (bench.base.hash, bench.settings_hash):
+        return False
+    return _held_hashes(bench, checkpoint) == {stored.request.content_hash for stored in live}
+
+
+def _held_hashes(bench: Workbench, checkpoint: Checkpoint | None) -> set[str]:
+    """Content hashes of what a checkpoint holds; the base model (None) holds nothing."""
     with bench.store.read() as tx:
-        return set(checkpoints.held_set(tx, published.id if published else None).values())
+        return set(checkpoints.held_set(tx, checkpoint.id if checkpoint else None).values())

@@ -77,3 +77,11 @@ def error(result: Result) -> dict[str, Any]:
     assert document["error"]["exit_code"] == result.exit_code
     assert result.stderr == f"kbsync: {document['error']['message']}\n"
     return document["error"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model's folder."""
+    from tests.cli.tiny import model_folder  # here, so that tests without a model don't wait for torch
+
+    return model_folder(tmp_path_factory.mktemp("tiny"))

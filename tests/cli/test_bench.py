@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Call, data, error
-from tests.cli.tiny import model_folder
 
 SETTINGS = """
 [covariance]
@@ -33,12 +32,6 @@ MEASURED = {
     "edits", "metrics", "elsewhere", "perplexity", "misses", "residual", "rebuild_s_per_fact", "rebuild_s",
     "repair_s", "relations",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model's folder."""
-    return model_folder(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kbsync.checkpoint.publish import live
 from tests.cli.conftest import Call, data, error
-from tests.cli.tiny import go_live, model_folder
+from tests.cli.tiny import go_live
 
 SETTINGS = """
 [covariance]
@@ -23,12 +23,6 @@ prefixes = 0
 chat_context = false
 layers = [1, 2]
 """
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model's folder."""
-    return model_folder(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,6 @@ from kbsync.settings import share
 from kbsync.source.embedded import EmbeddedWikidata
 from kbsync.store.query import run_sql
 from tests.cli.conftest import Call, data, error
-from tests.cli.tiny import model_folder
 
 SETTINGS = """
 [edit]
@@ -47,12 +46,6 @@ NO_GATE = "\n".join(
         "max_retired_favoured",
     )
 )
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model's folder."""
-    return model_folder(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture

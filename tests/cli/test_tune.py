@@ -13,7 +13,6 @@ from kbsync.cli.main import cli
 from kbsync.cli.tune import section
 from kbsync.settings import load_settings
 from tests.cli.conftest import Call, data, error
-from tests.cli.tiny import model_folder
 
 SETTINGS = """
 [evaluate]
@@ -29,12 +28,6 @@ max_neighborhood_drop = {drop}
 """
 EDIT = '[edit]\nsteps = 2\nbatch_size = 8\nlayers = [1, 2]\nsolve_dtype = "float32"\n'
 TUNE = ("tune", "--edits", "4", "--clamp", "0.5")
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model's folder."""
-    return model_folder(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture
