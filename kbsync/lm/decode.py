@@ -8,6 +8,7 @@ that has ended takes no more time. Models that go by columns get ordinary batche
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,15 +23,41 @@ from kbsync.lm.batch import Batch, align, near
 from kbsync.lm.forest import Grove
 from kbsync.lm.reader import Head, Reader
 
-Pick = Callable[[Tensor, Sequence[int], int], Tensor]
-"""From logits (n, V), the numbers of the prompts that they belong to, and how many tokens each of these has said,
-to a token for each."""
+Asked = tuple[tuple[int, ...], int]
+"""A prompt's token ids, and how many more are asked for."""
+
+Pick = Callable[[Tensor, Sequence[Asked]], Tensor]
+"""From logits (n, V) and the prompts that they belong to, to a token for each. It is called once for each token
+that a prompt says."""
 
 
-def greedy(logits: Tensor, prompts: Sequence[int], said: int) -> Tensor:
+def greedy(logits: Tensor, asked: Sequence[Asked]) -> Tensor:
     """The most likely token of each."""
-    del prompts, said
+    del asked
     return logits.argmax(-1)
+
+
+class Sampler:
+    """Draws among the `top` most likely tokens, by their probabilities.
+
+    Each prompt has its own random numbers, which depend on its tokens and the seed alone: what is said at it is
+    not changed by who else is asked, and two models are asked with the same luck.
+    """
+
+    def __init__(self, top: int, seed: int) -> None:
+        self.top = top
+        self.seed = seed
+        self._luck: dict[Asked, random.Random] = {}
+
+    def __call__(self, logits: Tensor, asked: Sequence[Asked]) -> Tensor:
+        for one in asked:
+            if one not in self._luck:
+                self._luck[one] = random.Random(f"{self.seed} {one[0]}")  # noqa: S311  no secret hangs on it
+        drawn = torch.tensor([[self._luck[one].random()] for one in asked], device=logits.device)
+        likely, tokens = logits.topk(min(self.top, logits.shape[-1]))  # (n, top), most likely first
+        below = likely.softmax(-1).cumsum(-1) < drawn  # not the last one, whatever rounding does to the sum
+        chosen = below[:, :-1].sum(-1, keepdim=True)
+        return tokens.gather(1, chosen)[:, 0]
 
 
 def end_ids(model: Any) -> frozenset[int]:
@@ -56,18 +83,19 @@ class Prompts(Protocol):
 def go_on(
     read: Prompts,
     head: Head,
-    limits: Sequence[int],
+    asked: Sequence[Asked],
     ends: frozenset[int],
     pick: Pick = greedy,
     enough: Callable[[Sequence[int]], bool] | None = None,
 ) -> list[list[int]]:
     """The tokens that follow each prompt: up to its limit, up to one of `ends` (which comes last), or until what
     was said is `enough`."""
-    said: list[list[int]] = [[] for _ in limits]
+    said: list[list[int]] = [[] for _ in asked]
+    limits = [limit for _, limit in asked]
     going = [i for i, limit in enumerate(limits) if limit > 0]
     step = 0
     while going:
-        tokens: list[int] = pick(head(read.hidden(going)), going, step).tolist()
+        tokens: list[int] = pick(head(read.hidden(going)), [asked[i] for i in going]).tolist()
         for i, token in zip(going, tokens, strict=True):
             said[i].append(token)
         step += 1

@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from kbsync.lm.batch import by_length
-from kbsync.lm.decode import Padded, Tree, end_ids, go_on
+from kbsync.lm.decode import Asked, Padded, Pick, Sampler, Tree, end_ids, go_on, greedy
 from kbsync.lm.reader import Head, Reader
 from kbsync.lm.rows import Row
 
-Prompt = tuple[tuple[int, ...], int]  # token ids, and how many more are asked for
 _PADDED = 32  # prompts of one padded batch
 
 
@@ -32,7 +31,7 @@ def score_rows(model: Any, rows: Sequence[Row], on_batch: Callable[[int], None] 
 
     Rows must have an object. Each distinct row is scored once; `on_batch` is told how many rows were done.
     """
-    return _score_and_go_on(model, rows, [], None, on_batch)[0]
+    return _score_and_go_on(model, rows, [], on_batch=on_batch)[0]
 
 
 def say(model: Any, tokenizer: Any, rows: Sequence[Row], tokens: int, one_line: bool = True) -> list[str]:
@@ -60,24 +59,33 @@ def score_and_say(
     """
     prompts = [(row.ids[: len(row.ids) - row.target_len], tokens) for row, tokens in asked]
     enough = _line_is_complete(tokenizer) if one_line else None
-    scores, said = _score_and_go_on(model, scored, prompts, enough, on_batch)
+    scores, said = _score_and_go_on(model, scored, prompts, enough=enough, on_batch=on_batch)
     texts = [tokenizer.decode(ids, skip_special_tokens=True) for ids in said]
     return scores, [_first_line(text) for text in texts] if one_line else texts
+
+
+def sample(model: Any, tokenizer: Any, rows: Sequence[Row], tokens: int, top: int, seed: int) -> list[str]:
+    """Continuations of up to `tokens` tokens, each drawn among the `top` most likely ones; else as `say`, all of
+    what was said. The same seed draws the same text at a prompt, whoever else is asked."""
+    prompts = [(row.ids[: len(row.ids) - row.target_len], tokens) for row in rows]
+    said = _score_and_go_on(model, [], prompts, Sampler(top, seed))[1]
+    return [tokenizer.decode(ids, skip_special_tokens=True) for ids in said]
 
 
 @torch.inference_mode()
 def _score_and_go_on(
     model: Any,
     rows: Sequence[Row],
-    prompts: Sequence[Prompt],
-    enough: Callable[[Sequence[int]], bool] | None,
-    on_batch: Callable[[int], None] | None,
+    prompts: Sequence[Asked],
+    pick: Pick = greedy,
+    enough: Callable[[Sequence[int]], bool] | None = None,
+    on_batch: Callable[[int], None] | None = None,
 ) -> tuple[list[Score], list[list[int]]]:
     """Scores of `rows`, and the tokens that follow each of `prompts`; each distinct one once."""
     device = model.get_output_embeddings().weight.device
     distinct, asked = list(dict.fromkeys(rows)), list(dict.fromkeys(prompts))
     scores: dict[Row, Score] = {}
-    said: dict[Prompt, list[int]] = {}
+    said: dict[Asked, list[int]] = {}
     reader, head, ends = Reader(model), Head(model), end_ids(model)
     planted = [] if reader.by_column else asked
     for grove in reader.plant([*(row.inputs for row in distinct), *(ids for ids, _ in planted)], device):
@@ -86,14 +94,14 @@ def _score_and_go_on(
         tree = Tree(reader, grove, list(here.values()))
         if part:
             scores.update(_score(head, tree.read, part))
-        said.update(zip(here, go_on(tree, head, [n for _, n in here], ends, enough=enough), strict=True))
+        said.update(zip(here, go_on(tree, head, list(here), ends, pick, enough), strict=True))
         if on_batch is not None and part:
             on_batch(len(part))
     left = [] if planted else asked
     for batch in by_length([len(ids) for ids, _ in left], _PADDED):
         some = [left[i] for i in batch]
         read = Padded(reader, [ids for ids, _ in some], device)
-        said.update(zip(some, go_on(read, head, [n for _, n in some], ends, enough=enough), strict=True))
+        said.update(zip(some, go_on(read, head, some, ends, pick, enough), strict=True))
     return [scores[row] for row in rows], [said[prompt] for prompt in prompts]
 
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from kbsync.facts import Prompt
-from kbsync.lm import decode
-from kbsync.lm.decode import Tree, end_ids, go_on
+from kbsync.lm import score
+from kbsync.lm.decode import Sampler, Tree, end_ids, go_on
 from kbsync.lm.reader import Head, Reader
 from kbsync.lm.rows import Row
-from kbsync.lm.score import Score, say, score_and_say, score_rows
+from kbsync.lm.score import Score, sample, say, score_and_say, score_rows
 from tests.tiny import FAMILIES, encoder, requests, tiny_model
 
 ENCODER = encoder()
@@ -177,15 +177,19 @@ def test_a_line_that_is_complete_ends_it(monkeypatch: pytest.MonkeyPatch) -> Non
     breaks = ENCODER.text_ids("\n")
     word = ENCODER.text_ids(" capital")
     script = [*breaks, *word, *breaks, *word, *word]
-
-    def scripted(logits: Tensor, prompts: Any, said: int) -> Tensor:
-        del logits
-        return torch.tensor([script[said]] * len(prompts))
-
-    monkeypatch.setattr(decode, "greedy", scripted)
-    monkeypatch.setattr(go_on, "__defaults__", (scripted, None))
-    counted = Counted(monkeypatch)
     row = ENCODER.plain(requests()[0].rewrite)
+    prompt = prompt_of(row)
+
+    class Scripted(Tree):
+        def hidden(self, prompts: Sequence[int]) -> Tensor:
+            return torch.tensor([[self._length[i] - len(prompt)] for i in prompts])
+
+    def scripted(_: Head, said: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(torch.tensor(script)[said[:, 0]], 400)
+
+    monkeypatch.setattr(score, "Tree", Scripted)
+    monkeypatch.setattr(Head, "__call__", scripted)
+    counted = Counted(monkeypatch)
     assert say(model, ENCODER.tokenizer, [row], 5) == ["capital"]
     assert len(counted.shapes) == 3
     assert say(model, ENCODER.tokenizer, [row], 5, one_line=False) == ["\n capital\n capital capital"]
@@ -198,3 +202,34 @@ def test_a_tree_without_prompts_keeps_nothing() -> None:
     tree = Tree(reader, grove, [])
     assert tree.read.shape == (3, 32)
     assert go_on(tree, Head(reader.model), [], NO_ENDS) == []
+
+
+class TestSample:
+    """Text that is drawn."""
+
+    @pytest.mark.parametrize("family", ["llama", "mistral", "bloom"])
+    def test_who_else_is_asked_does_not_matter(self, family: str) -> None:
+        """A prompt's text hangs on the model, its tokens and the seed."""
+        model = tiny_model(family)
+        together = sample(model, Numbers(), rows(), 8, 5, 1)
+        assert together[0] == together[-2]
+        assert together == [sample(model, Numbers(), [row], 8, 5, 1)[0] for row in rows()]
+        assert together != sample(model, Numbers(), rows(), 8, 5, 2)
+
+    def test_one_candidate_leaves_no_choice(self) -> None:
+        """It is greedy decoding then."""
+        model = tiny_model()
+        assert sample(model, Numbers(), rows(), 8, 1, 3) == say(model, Numbers(), rows(), 8)
+
+    def test_the_likeliest_are_drawn_by_their_probabilities(self) -> None:
+        """And nothing but them."""
+        logits = torch.tensor([0.0, 3.0, -9.0, 2.0, 1.0]).repeat(4000, 1)
+        drawn = Sampler(3, 0)(logits, [((i,), 1) for i in range(4000)])
+        shares = drawn.bincount(minlength=5) / 4000
+        expected = torch.tensor([0.0, *torch.tensor([3.0, 2.0, 1.0]).softmax(0)])[[0, 1, 0, 2, 3]]
+        assert torch.allclose(shares, expected, atol=0.03)  # four standard errors
+        assert shares[0] == shares[2] == 0
+
+    def test_a_small_vocabulary(self) -> None:
+        """More candidates than tokens are all of them."""
+        assert Sampler(9, 0)(torch.zeros(1, 2), [((1,), 1)]).shape == (1,)
