@@ -52,6 +52,14 @@ class ModelSettings(Section):
 
     base: str = Field("embedded", description="`embedded`, a Hugging Face id, a model folder, or a GGUF file")
     device: str = Field("auto", description="`auto` (CUDA where there is one), `cpu`, or `cuda:N`")
+    device_map: Literal["off", "auto", "balanced", "balanced_low_0", "sequential"] = Field(
+        "off",
+        description="how a model beyond one card is spread over all CUDA devices, then memory, then disk; "
+        "the names are accelerate's",
+    )
+    max_memory: tuple[str, ...] = Field(
+        (), description="with `device_map`: what it may use of which device, such as `0=70GiB`, `cpu=100GiB`"
+    )
     bos: Literal["auto", "always", "never"] = Field(
         "auto", description="put the BOS token in front of plain prompts; auto: where the tokenizer has one"
     )

@@ -10,6 +10,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -24,7 +25,9 @@ from kbsync.errors import EditError
 from kbsync.facts import EditRequest
 from kbsync.lm.rows import Encoder, Row
 from kbsync.lm.score import score_rows
-from kbsync.settings import EditSettings
+
+if TYPE_CHECKING:  # the editor runs without what reads the settings
+    from kbsync.settings import EditSettings
 
 # Where a norm stands behind the down-projection: passes over the critical layers at most; what may be missing
 # without another one, as a share of ‖z‖; and how much less must be missing than before, or there is no use in it.
@@ -200,7 +203,7 @@ class Editor:
         alone, which all layers share. What λ held back is not asked for again, so λ means what it does elsewhere.
         """
         wanted = sorted(targets)
-        z = torch.stack([targets[i] for i in wanted], dim=1).to(self.adapter.parameter(0).device)  # (d, m)
+        z = torch.stack([targets[i] for i in wanted], dim=1).to(self.adapter.device)  # (d, m)
         goal, before = z, float("inf")
         for _ in range(1 if self.adapter.exact else _PASSES):
             missing, hidden = self._pass(ground.subject, ground.preserved, goal, wanted)
@@ -226,7 +229,7 @@ class Editor:
             change, unheard = self.adapter.into_values(layer, found.values, residual)
             delta = closed_form(change, found.keys, preserved[layer], 1.0)
             weight = self.adapter.read_weight(layer)
-            self.adapter.write_weight(layer, (weight.double() + delta).to(weight.dtype))
+            self.adapter.write_weight(layer, (weight.double() + delta.to(weight.device)).to(weight.dtype))
             missing = unheard[:, wanted].to(goal.dtype)
         return missing, subject.read(last).hidden[:, wanted]
 

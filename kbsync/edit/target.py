@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -28,7 +29,9 @@ from kbsync.errors import EditError
 from kbsync.facts import EditRequest
 from kbsync.lm.batch import Batch, align
 from kbsync.lm.rows import Encoder, Row
-from kbsync.settings import EditSettings
+
+if TYPE_CHECKING:  # the editor runs without what reads the settings
+    from kbsync.settings import EditSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import torch
 
 from kbsync.lm.batch import align, by_length
 from kbsync.lm.forest import Grove
+from kbsync.lm.place import main_device
 from kbsync.lm.reader import Head, Reader
 from kbsync.lm.rows import Row
 
@@ -29,7 +30,7 @@ def score_rows(model: Any, rows: Sequence[Row], on_batch: Callable[[int], None] 
 
     Rows must have an object. Each distinct row is scored once; `on_batch` is told how many rows were done.
     """
-    device = model.get_output_embeddings().weight.device
+    device = main_device(model)
     distinct = list(dict.fromkeys(rows))
     scores: dict[Row, Score] = {}
     reader, head = Reader(model), Head(model)
@@ -61,7 +62,7 @@ def _score_grove(reader: Reader, head: Head, grove: Grove, part: Mapping[Row, tu
 @torch.inference_mode()
 def perplexity(model: Any, ids: Sequence[int], bos: int | None, chunk: int = 256) -> float:
     """exp of the mean NLL per token of a text, read in chunks of `chunk` tokens, each after BOS (if any)."""
-    device = model.get_output_embeddings().weight.device
+    device = main_device(model)
     total, count = 0.0, 0
     for at in range(0, len(ids), chunk):
         piece = ([bos] if bos is not None else []) + list(ids[at : at + chunk])
@@ -86,7 +87,7 @@ def say(
     """Greedy continuations of up to `tokens` tokens, one line each; objects in the rows are ignored."""
     prompts = [row.ids[: len(row.ids) - row.target_len] for row in rows]
     said: dict[tuple[int, ...], str] = {}
-    device = model.get_output_embeddings().weight.device
+    device = main_device(model)
     distinct = list(dict.fromkeys(prompts))
     for indices in by_length([len(p) for p in distinct], batch_size):
         part = [distinct[i] for i in indices]
