@@ -187,6 +187,11 @@ class Top:
         self.device = adapter.device
         self._view, self._head, self._reader = view, Head(adapter.model, projection), adapter.reader
 
+    @property
+    def module(self) -> nn.Module:
+        """The layers, to look at their weights."""
+        return self._view  # type: ignore[no-any-return]
+
     def run(self, batch: Batch, columns: tuple[int, int], hidden: Tensor, cache: Any) -> Tensor:
         """Final hidden states (R, columns, d) for `hidden` at these columns, after what `cache` holds."""
         out = self._view(

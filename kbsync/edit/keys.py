@@ -45,17 +45,34 @@ class KeyTap:
         return hook
 
 
+_SUMS = 4 * 1024**3  # bytes of second moments that are summed up at a time on CUDA
+
+
 @torch.inference_mode()
 def bystander_moments(adapter: Adapter, rows: Sequence[Row], layers: Sequence[int]) -> dict[int, Tensor]:
-    """Σ k kᵀ per layer, (d_in, d_in) float64, over every token of `rows` but the subjects' last ones.
+    """Σ k kᵀ per layer, (d_in, d_in) float64 on the CPU, over every token of `rows` but the subjects' last ones.
 
     These keys stand in the very prompts that an edit is asked with; an update that moves their values undoes at
     the words after the subject what it does at the subject. A token that several rows share counts for each.
     """
-    device = adapter.device
-    d = adapter.d_in
+    groves = adapter.reader.plant([row.inputs for row in rows], adapter.device)
+    together = len(layers)
+    if adapter.device.type == "cuda":  # the sums of a large model's layers don't all fit beside it
+        together = max(1, _SUMS // (8 * adapter.d_in**2))
+    sums = {}
+    for at in range(0, len(layers), together):
+        part = _moments(adapter, rows, groves, layers[at : at + together])
+        sums.update({layer: moment.cpu() for layer, moment in part.items()})
+    return sums
+
+
+def _moments(
+    adapter: Adapter, rows: Sequence[Row], groves: Sequence[Grove], layers: Sequence[int]
+) -> dict[int, Tensor]:
+    """The sums of some layers, on the device, in one pass."""
+    device, d = adapter.device, adapter.d_in
     sums = {layer: torch.zeros(d, d, dtype=torch.float64, device=device) for layer in layers}
-    for grove in adapter.reader.plant([row.inputs for row in rows], device):
+    for grove in groves:
         weight = torch.zeros(grove.ids.numel())
         for number, place in grove.places.items():
             weight[list(place)] += 1

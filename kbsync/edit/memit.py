@@ -110,7 +110,7 @@ class Editor:
             "covariance_weight": self.settings.covariance_weight,
             "bystander_weight": self.settings.bystander_weight,
             "repair_rounds": self.settings.repair_rounds,
-            "repair_batch": self.settings.batch_size,
+            "repair_batch": self.solver.limit.rule,
         }
 
     def restore(self) -> None:
@@ -162,6 +162,12 @@ class Editor:
             return Rebuilt(self.tensors(), (), 0.0)
         try:
             return self._build(live, targets, say)
+        except torch.OutOfMemoryError:
+            self.restore()
+            raise EditError(
+                f"{self.adapter.device} has no memory for the rebuild of {len(live)} facts; free some, "
+                "set a smaller edit.batch_size, or see model.device_map"
+            ) from None
         except BaseException:
             self.restore()  # whoever goes on after an error or an interrupt shall not meet half an update
             raise
@@ -188,7 +194,7 @@ class Editor:
         flat = [row for contexts in rows for row in contexts]
         moments = bystander_moments(self.adapter, flat, self.layers)
         return {
-            layer: self.settings.covariance_weight * self.covariance.matrices[layer].to(moment.device)
+            layer: self.settings.covariance_weight * self.covariance.matrices[layer]
             + self.settings.bystander_weight * moment
             for layer, moment in moments.items()
         }
@@ -227,7 +233,7 @@ class Editor:
             residual = torch.zeros_like(found.hidden)
             residual[:, wanted] = (goal - found.hidden[:, wanted]) / left
             change, unheard = self.adapter.into_values(layer, found.values, residual)
-            delta = closed_form(change, found.keys, preserved[layer], 1.0)
+            delta = closed_form(change, found.keys, preserved[layer].to(found.keys.device), 1.0)
             weight = self.adapter.read_weight(layer)
             self.adapter.write_weight(layer, (weight.double() + delta.to(weight.device)).to(weight.dtype))
             missing = unheard[:, wanted].to(goal.dtype)
@@ -252,8 +258,8 @@ class Editor:
             say(f"repair {number}: {len(missed)} missed")
             before = self.tensors()
             targets: dict[int, Tensor] = {}
-            for at in range(0, len(missed), self.settings.batch_size):
-                part = missed[at : at + self.settings.batch_size]
+            for batch in self.solver.cut([live[i] for i in missed]):
+                part = missed[batch]
                 solved = self.solver.solve([live[i] for i in part], steps=self._repair_steps)
                 targets.update({i: target.z for i, target in zip(part, solved, strict=True)})
             self._update(ground, targets)

@@ -13,7 +13,7 @@ from accelerate import cpu_offload
 from kbsync.checkpoint.tensors import applied
 from kbsync.edit.adapters import Adapter
 from kbsync.edit.contexts import sample_prefixes
-from kbsync.edit.covariance import _second_moments
+from kbsync.edit.keys import bystander_moments
 from kbsync.edit.memit import Editor
 from kbsync.errors import ModelError
 from kbsync.evaluate.drift import text_perplexity
@@ -88,7 +88,8 @@ def test_everything_else_that_reads_a_model(folder: Path) -> None:
     """Moments, perplexity, prefixes, and what is said."""
     found = []
     for base in (read(folder, device="cpu"), read(folder, device_map="auto", max_memory=("cpu=60KB",))):
-        moments = _second_moments(Adapter(base.model), LAYERS, [[1, 2, 3, 4], [5, 6]])
+        asked = [row for one in requests() for row in ALL.rows(ENCODER, one)]
+        moments = bystander_moments(Adapter(base.model), asked, LAYERS)
         rows = [ENCODER.plain(one.rewrite) for one in requests()]
         found.append(
             (
