@@ -24,7 +24,7 @@ from typing import Any
 import torch
 import transformers
 
-from kbsync.bench import gpu
+from kbsync.bench import gpu, gpu_check
 from kbsync.bench.fullsize import SIZES, TINY_LAYERS
 
 PARTS = ("check", "z", "rebuild", "covariance")
@@ -70,7 +70,7 @@ def _run(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     size = SIZES[asked.model]
     if "check" in parts:
-        yield "check", gpu.check(size, device)
+        yield "check", gpu_check.check(size, device)
     if not set(parts) - {"check"}:
         return
     rate = gpu.matmul_rate(device, dtype)

@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from kbsync.bench import gpu
+from kbsync.bench import gpu, gpu_check
 from kbsync.bench.fullsize import (
     SIZES,
     TINY_LAYERS,
@@ -117,7 +117,7 @@ def test_requests_are_as_long_as_real_ones() -> None:
 @pytest.mark.parametrize("name", SIZES)
 def test_the_check_finds_nothing_wrong_on_a_cpu(name: str) -> None:
     """Batches, reruns, the closed form, half precision."""
-    found = gpu.check(SIZES[name], CPU)
+    found = gpu_check.check(SIZES[name], CPU)
     assert found["ok"], found
     assert found["bfloat16_least_cosine"] > 0.5
 
@@ -128,7 +128,7 @@ def test_the_check_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 
     plain = memit.closed_form
     monkeypatch.setattr(memit, "closed_form", lambda *args: 1.01 * plain(*args))
-    found = gpu.check(SIZES["llama-8b"], CPU)
+    found = gpu_check.check(SIZES["llama-8b"], CPU)
     assert not found["ok"]
     assert found["weights_against_float64"] == pytest.approx(0.01, rel=0.05)
 
