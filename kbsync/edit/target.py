@@ -26,6 +26,7 @@ from kbsync.edit.batches import limit_for, request_bytes
 from kbsync.edit.contexts import Contexts
 from kbsync.edit.descent import Descent
 from kbsync.edit.prefix import PrefixCache
+from kbsync.edit.repeatable import add_at, repeatable
 from kbsync.errors import EditError
 from kbsync.facts import EditRequest
 from kbsync.lm.batch import Batch, align
@@ -127,12 +128,11 @@ class _Group:
         if len(self.targets):
             logits = self.top.logits(hidden[self.spots[0], self.spots[1]])
             per_token = F.cross_entropy(logits, self.targets, reduction="none") * self.spot_weight
-            nll = nll.index_add(0, self.spot_owner, per_token)
+            nll = add_at(nll, self.spot_owner, per_token)
         if len(self.end_owner):
             logp = self._end_logp(hidden)
-            kl = kl.index_add(
-                0, self.end_owner, (logp.exp() * (logp - self.base_logp)).sum(-1)
-            )  # KL(edited ‖ base)
+            away = (logp.exp() * (logp - self.base_logp)).sum(-1)  # KL(edited ‖ base)
+            kl = add_at(kl, self.end_owner, away)
         return nll, kl
 
     def keep(self, renumber: dict[int, int]) -> bool:
@@ -237,8 +237,9 @@ class TargetSolver:
         if not requests:
             return []
         started = time.perf_counter()
-        problem, hidden = self._problem(requests)
-        delta, loss, taken = self._optimise(problem, hidden, steps or self.settings.steps)
+        with repeatable(self.top.device):
+            problem, hidden = self._problem(requests)
+            delta, loss, taken = self._optimise(problem, hidden, steps or self.settings.steps)
         finite = (hidden + delta).isfinite().all(-1) & loss.isfinite()
         if not bool(finite.all()):
             bad = int((~finite).nonzero()[0])
