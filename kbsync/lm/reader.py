@@ -6,7 +6,6 @@ our own where a model goes by positions; a model that goes by columns instead ge
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from kbsync.lm.forest import SIZE, Grove, plant
+from kbsync.lm.place import bare
 
 # They take the distance between two tokens from their columns, whatever positions are given: linear biases
 # (BLOOM, MPT; Falcon where its config says so) and GPT-Neo's local windows.
@@ -98,8 +98,7 @@ class Head:
 
     def __init__(self, model: Any, projection: nn.Module | None = None) -> None:
         own = model.get_output_embeddings()
-        view = copy.copy(model)
-        view._modules = dict(model._modules)
+        view = bare(model)
         view._modules[model.base_model_prefix] = _Passed()
         if projection is not None:
             (name,) = (name for name, module in model.named_children() if module is own)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from kbsync.lm.batch import by_length
 from kbsync.lm.decode import Asked, Padded, Pick, Sampler, Tree, end_ids, go_on, greedy
+from kbsync.lm.place import main_device
 from kbsync.lm.reader import Head, Reader
 from kbsync.lm.rows import Row
 
@@ -83,7 +84,7 @@ def _score_and_go_on(
     on_batch: Callable[[int], None] | None = None,
 ) -> tuple[list[Score], list[list[int]]]:
     """Scores of `rows`, and the tokens that follow each of `prompts`; each distinct one once."""
-    device = model.get_output_embeddings().weight.device
+    device = main_device(model)
     distinct, asked = list(dict.fromkeys(rows)), list(dict.fromkeys(prompts))
     scores: dict[Row, Score] = {}
     said: dict[Asked, list[int]] = {}
@@ -125,7 +126,7 @@ def _score(head: Head, hidden: Tensor, part: Mapping[Row, tuple[int, ...]]) -> d
 @torch.inference_mode()
 def perplexity(model: Any, ids: Sequence[int], bos: int | None, chunk: int = 256) -> float:
     """exp of the mean NLL per token of a text, read in chunks of `chunk` tokens, each after BOS (if any)."""
-    device = model.get_output_embeddings().weight.device
+    device = main_device(model)
     total, count = 0.0, 0
     for at in range(0, len(ids), chunk):
         piece = ([bos] if bos is not None else []) + list(ids[at : at + chunk])
