@@ -15,6 +15,7 @@ from kbsync.bench.asking import ask
 from kbsync.bench.edits import real_changes
 from kbsync.bench.machine import machine
 from kbsync.bench.serial import Serial, run_serial
+from kbsync.errors import ConfigError
 from kbsync.facts import EditRequest, Phase
 from kbsync.sync.workbench import Workbench
 
@@ -25,7 +26,8 @@ SERIAL_WEIGHT = 1000.0  # λ at which the serial method does best on the embedde
 class EditorBench:
     """One measurement. Times in seconds; `quality` maps metric names to values on the candidate.
 
-    `serial` and `serial_quality`: the same edits by the serial method, where that was asked for.
+    `serial`: some of the same edits by the serial method, where that was asked for; `serial_quality` its metrics on
+    them, and `sample_quality` ours on the same ones, put in among all others.
     """
 
     edits: int
@@ -38,6 +40,7 @@ class EditorBench:
     machine: dict[str, Any]
     serial: Serial | None = None
     serial_quality: dict[str, float] | None = None
+    sample_quality: dict[str, float] | None = None
 
     @property
     def solve_per_edit(self) -> float:
@@ -52,15 +55,17 @@ class EditorBench:
     def as_json(self) -> dict[str, Any]:
         """Plain JSON, with the figures per edit beside the sums."""
         beside: dict[str, Any] = {}
-        if self.serial is not None and self.serial_quality is not None:
+        if self.serial is not None and self.serial_quality is not None and self.sample_quality is not None:
             ours = self.solve_per_edit + self.rebuild_per_fact
             beside["serial"] = {
+                "edits": self.serial.edits,
                 "s_per_edit": round(self.serial.per_edit, 4),
                 "solve_s": round(self.serial.solve_s, 3),
                 "update_s": round(self.serial.update_s, 3),
                 "mean_steps": round(self.serial.steps, 2),
                 "times_ours": round(self.serial.per_edit / ours, 2),
                 "quality": {name: round(value, 4) for name, value in self.serial_quality.items()},
+                "ours": {name: round(value, 4) for name, value in self.sample_quality.items()},
             }
         return {
             "edits": self.edits,
@@ -77,20 +82,27 @@ class EditorBench:
         }
 
 
-def bench_editor(bench: Workbench, edits: int, serial: bool = False) -> EditorBench:
+def bench_editor(bench: Workbench, edits: int, serial: int = 0) -> EditorBench:
     """Solve, rebuild and evaluate `edits` real changes; none of it is stored but the sentences behind C.
 
-    `serial` edits the same changes with the serial method, too.
+    `serial` of them, spread evenly, are edited with the serial method, too: what it takes per edit does not depend
+    on how many there are. Raises ConfigError when that is more than there are edits.
     """
+    if serial > edits:
+        raise ConfigError(f"{serial} edits can't be some of {edits}; ask for fewer one by one")
     requests = real_changes(bench.catalogue, edits)
+    sample = [requests[i * edits // serial] for i in range(serial)]
     solved = trial.solve(bench, requests)
+    bench.base_perplexity()  # while the model holds the base weights
     rebuilt = trial.rebuild(bench, requests, solved.targets)
     quality = _quality(bench, requests)
-    beside, beside_quality = None, None
-    if serial:
+    beside, beside_quality, ours = None, None, None
+    if sample:
+        ours = _quality(bench, sample)
+        bench.editor.restore()
         with bench.progress.stage("serial"):
-            beside = run_serial(bench.editor, requests, SERIAL_WEIGHT, bench.settings.edit.seed)
-        beside_quality = _quality(bench, requests)
+            beside = run_serial(bench.editor, sample, SERIAL_WEIGHT, bench.settings.edit.seed)
+        beside_quality = _quality(bench, sample)
     bench.editor.restore()
     return EditorBench(
         edits=len(requests),
@@ -103,16 +115,16 @@ def bench_editor(bench: Workbench, edits: int, serial: bool = False) -> EditorBe
         machine=machine(bench),
         serial=beside,
         serial_quality=beside_quality,
+        sample_quality=ours,
     )
 
 
 def _quality(bench: Workbench, requests: Sequence[EditRequest]) -> dict[str, float]:
-    """The candidate's metrics; the model must hold the candidate."""
+    """The metrics of the model as it is now."""
     from kbsync.evaluate.drift import text_perplexity
     from kbsync.evaluate.metrics import summarise
 
     quality = {metric.name: metric.value for metric in summarise(ask(bench, requests, Phase.AFTER))}
     after = text_perplexity(bench.base.model, bench.base.encoder, bench.settings.evaluate)
-    bench.editor.restore()
     quality["perplexity_ratio"] = after / bench.base_perplexity()
     return quality

@@ -54,18 +54,23 @@ def command() -> None:
 @click.option("--edits", default=64, show_default=True, type=click.IntRange(1), help="Real changes to edit.")
 @out_option
 @click.option(
-    "--serial", is_flag=True, help="Also edit the same changes one by one, as the published method does (slow)."
+    "--serial",
+    default=0,
+    type=click.IntRange(0),
+    metavar="N",
+    help="Also edit N of these changes one by one, as the published method does (slow).",
 )
 @json_option
 @pass_state
-def editor(state: State, edits: int, out: Path | None, serial: bool) -> None:
+def editor(state: State, edits: int, out: Path | None, serial: int) -> None:
     """Solve and rebuild the real changes that ship with the demo, and evaluate the result.
 
-    With --serial the same changes are edited once more by MEMIT as it was published, for the ratio of the two.
+    With --serial some of the same changes, spread evenly, are edited once more by MEMIT as it was published:
+    for the ratio of the seconds per edit, and for what both methods make of just these changes.
 
     \b
     Example:
-      kbsync bench editor --edits 32 --json
+      kbsync bench editor --edits 32 --serial 8
     """
     from kbsync.bench.editor import bench_editor
 
@@ -83,10 +88,11 @@ def editor(state: State, edits: int, out: Path | None, serial: bool) -> None:
         ["metric", "value"], [[k, v] for k, v in result["quality"].items()], title="Quality of the candidate"
     )
     if serial:
-        beside = {k: v for k, v in result["serial"].items() if k != "quality"}
+        beside = {k: v for k, v in result["serial"].items() if k not in ("quality", "ours")}
         show.table(["figure", "value"], [[k.replace("_", " "), v] for k, v in beside.items()], title="One by one")
-        found = result["serial"]["quality"].items()
-        show.table(["metric", "value"], [[k, v] for k, v in found], title="Quality, one by one")
+        theirs, ours = result["serial"]["quality"], result["serial"]["ours"]
+        rows = [[name, ours[name], value] for name, value in theirs.items()]
+        show.table(["metric", "kbsync", "one by one"], rows, title="Quality on the edits of both")
     print_machine(result["machine"])
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the editor runs without what reads the settings
     from kbsync.settings import EditSettings
 
 PREFIX_TOKENS = 8
+IN_CHAT = ("sentence", "chat")
 _SEEDS = ("The", "Therefore", "Because", "I", "You")
 
 
@@ -66,6 +67,11 @@ class Contexts:
         more = [name for name in self.keyed if name not in self.solved]
         return self.rows(encoder, request) + _named(more, encoder, request)
 
+    def plain_rows(self, encoder: Encoder, request: EditRequest) -> list[Row]:
+        """The rows that z is solved in and that are no part of a conversation."""
+        plain = Contexts(self.prefixes, tuple(name for name in self.solved if name not in IN_CHAT))
+        return plain.rows(encoder, request)
+
     @staticmethod
     def essence(encoder: Encoder, request: EditRequest) -> Row:
         """`<subject> is a`: what the subject is should not change (the KL term's prompt)."""
@@ -109,7 +115,7 @@ def _continue(model: Any, ids: Sequence[int], generator: torch.Generator) -> lis
 def build_contexts(model: Any, encoder: Encoder, settings: EditSettings) -> Contexts:
     """The contexts that the settings ask for and the tokenizer has; prefixes are sampled from `model` (the base
     model)."""
-    missing = set() if encoder.has_chat else {"sentence", "chat"}
+    missing = set() if encoder.has_chat else set(IN_CHAT)
     missing |= set() if encoder.bos_id is not None else {"bare"}
     return Contexts(
         prefixes=sample_prefixes(model, encoder, settings.prefixes, settings.seed),

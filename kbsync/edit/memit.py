@@ -178,7 +178,8 @@ class Editor:
         rows = [self.contexts.rows(self.encoder, request) for request in live]
         keyed = [self.contexts.key_rows(self.encoder, request) for request in live]
         say("solve")
-        ground = _Ground(SubjectPass(self.adapter, keyed, self.layers[0]), self._preserved(rows))
+        plain = [self.contexts.plain_rows(self.encoder, request) for request in live]
+        ground = _Ground(SubjectPass(self.adapter, keyed, self.layers[0]), self._preserved(plain))
         residual = self._update(ground, {i: targets[r.content_hash] for i, r in enumerate(live)})
         seconds = {"solve": time.perf_counter() - started}
         misses = self._repair(live, rows, ground, say)
@@ -233,13 +234,7 @@ class Editor:
             residual = torch.zeros_like(found.hidden)
             residual[:, wanted] = (goal - found.hidden[:, wanted]) / left
             change, unheard = self.adapter.into_values(layer, found.values, residual)
-            root = subject.weights.sqrt()
-            delta = closed_form(
-                change.double()[:, subject.owners] * root,
-                found.keys.double() * root,
-                preserved[layer].to(found.keys.device),
-                1.0,
-            )
+            delta = closed_form(change, found.keys, preserved[layer].to(found.keys.device), 1.0)
             weight = self.adapter.read_weight(layer)
             self.adapter.write_weight(layer, (weight.double() + delta.to(weight.device)).to(weight.dtype))
             missing = unheard[:, wanted].to(goal.dtype)

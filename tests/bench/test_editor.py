@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.bench.editor import bench_editor
+from kbsync.errors import ConfigError
 from kbsync.sync.workbench import Workbench
 
 
@@ -34,13 +35,27 @@ def test_the_bench_measures(bench: Workbench, tmp_path: Path) -> None:
 
 
 def test_the_serial_method_is_measured_beside_ours(bench: Workbench) -> None:
-    """On the same edits, with its own quality, and the ratio is that of seconds per edit, all included."""
-    found = bench_editor(bench, 2, serial=True)
+    """On some of the same edits, both with their quality on just these, and the ratio is that of seconds per edit,
+    all included."""
+    found = bench_editor(bench, 4, serial=2)
     shown = found.as_json()["serial"]
     assert found.serial is not None
+    assert shown["edits"] == 2
     ours = found.solve_per_edit + found.rebuild_per_fact
     assert shown["times_ours"] == pytest.approx(found.serial.per_edit / ours, abs=0.01)
-    assert set(shown["quality"]) == set(found.quality)
+    assert set(shown["quality"]) == set(shown["ours"]) == set(found.quality)
+
+
+def test_the_sample_is_measured_as_the_whole_is(bench: Workbench) -> None:
+    """Where all edits are edited one by one, too, what is ours of them is what is ours."""
+    found = bench_editor(bench, 2, serial=2)
+    assert found.sample_quality == found.quality
+
+
+def test_more_edits_one_by_one_than_there_are_are_refused(bench: Workbench) -> None:
+    """Before anything is solved."""
+    with pytest.raises(ConfigError, match="3 edits can't be some of 2"):
+        bench_editor(bench, 2, serial=3)
 
 
 def test_the_bench_leaves_the_base_model(bench: Workbench) -> None:

@@ -157,7 +157,7 @@ def test_every_z_takes_all_its_evaluations(monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_floor_is_the_arithmetic_that_is_left() -> None:
     """By hand, for one request: tokens behind the subject through the layers above, and the vocabulary."""
     subject = gpu.prepare(SIZES["llama-8b"], CPU, torch.float32, True, TINY_LAYERS)
-    settings = default_settings("Edit", question_context=False)
+    settings = default_settings("Edit", contexts=())
     contexts = build_contexts(subject.adapter.model, subject.encoder, settings)
     solver = TargetSolver(subject.adapter, subject.encoder, contexts, 3, settings)
     request = synthetic_requests(1)[0]

@@ -90,7 +90,7 @@ class TestEdges:
         """As a subject and as an object, beside short ones."""
         label = "".join(chr(0x4E00 + i) for i in range(140))
         assert 400 < len(ENCODER.text_ids(label)) < 500
-        contexts = Contexts((), bare=True, chat=True, question=True) if question else ONE
+        contexts = Contexts(solved=("question", "bare", "chat")) if question else ONE
         made = editor(contexts=contexts, repair_rounds=1, bystander_weight=0.1)
         finite(made, [request(label, "Paris", number=1), request("France", label, number=2), requests()[2]], 2)
 
