@@ -6,7 +6,7 @@ candidate are asked the same prompts. Nothing is stored but the sentences behind
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -112,11 +112,15 @@ def bench_quality(bench: Workbench, edits: int, seed: int, real: bool = False) -
 
 
 def measure(
-    bench: Workbench, requests: Sequence[EditRequest], base: Asked, targets: Mapping[str, Tensor]
+    bench: Workbench,
+    requests: Sequence[EditRequest],
+    base: Asked,
+    targets: Mapping[str, Tensor],
+    look: Callable[[], None] | None = None,
 ) -> Measured:
     """Rebuild with `requests`, ask the candidate what `base` was asked, and put the two side by side.
 
-    The model holds the base weights afterwards.
+    `look` is called while the model holds the candidate. It holds the base weights afterwards.
     """
     from kbsync.evaluate.drift import text_perplexity
 
@@ -126,6 +130,8 @@ def measure(
         rebuilt = trial.rebuild(bench, requests, targets)
         after = ask_candidate(bench, requests, base)
         drifted = text_perplexity(bench.base.model, bench.base.encoder, bench.settings.evaluate)
+        if look is not None:
+            look()
     finally:
         bench.editor.restore()
     both = [*base.outcomes, *after.outcomes]
