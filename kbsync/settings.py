@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -151,12 +152,28 @@ class EditSettings(Section):
 
 
 class CovarianceSettings(Section):
-    """The text behind C, the second moment of keys."""
+    """The text behind C, the second moment of keys. What the shares leave is plain text."""
 
     tokens: int = Field(20_000, ge=1, description="tokens of text in all")
     text: tuple[Path, ...] = Field((), description="UTF-8 text files; none: Python's own English documentation")
     facts_share: float = Field(0.05, ge=0, le=1, description="share of tokens from verbalised facts of the store")
+    samples_share: float = Field(0.0, ge=0, le=1, description="share of tokens that the base model itself says")
+    dataset_share: float = Field(0.0, ge=0, le=1, description="share of tokens from `dataset`")
+    dataset: str = Field("", description="a Hugging Face data set's id, or a folder of data files (`./mine`)")
+    dataset_config: str = Field("", description="the data set's configuration, where it has several")
+    dataset_split: str = Field("train", min_length=1, description="the data set's split")
+    dataset_column: str = Field("text", min_length=1, description="the data set's column that holds the text")
+    dataset_revision: str = Field("", description="a commit or tag of the data set; none: the newest")
     chunk_tokens: int = Field(128, ge=16, description="tokens of one sequence")
+    seed: int = Field(20220, ge=0, description="seed of what the base model says")
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if self.facts_share + self.samples_share + self.dataset_share > 1 + 1e-9:
+            raise ValueError("facts_share, samples_share and dataset_share are more than 1 together")
+        if bool(self.dataset) != (self.dataset_share > 0):
+            raise ValueError("dataset and dataset_share go together: name a data set and give it a share")
+        return self
 
 
 class EvaluateSettings(Section):
@@ -352,6 +369,11 @@ def _nearest(loc: tuple[int | str, ...]) -> str | None:
     return prefix + match[0] if match else None
 
 
+def _dataset(name: str, fix: Callable[[Path], Path]) -> str:
+    """A data set's id as it is; what begins like a path is one."""
+    return str(fix(Path(name))) if name.startswith((".", "~", "/")) else name
+
+
 def _absolute(settings: Settings, root: Path) -> Settings:
     """Resolve the relative paths of `settings` against `root`."""
 
@@ -370,7 +392,10 @@ def _absolute(settings: Settings, root: Path) -> Settings:
             "model": settings.model.model_copy(update={"cache": fix(settings.model.cache)}),
             "watch": settings.watch.model_copy(update={"catalogue": catalogue}),
             "covariance": settings.covariance.model_copy(
-                update={"text": tuple(fix(p) for p in settings.covariance.text)}
+                update={
+                    "text": tuple(fix(p) for p in settings.covariance.text),
+                    "dataset": _dataset(settings.covariance.dataset, fix),
+                }
             ),
             "checkpoint": settings.checkpoint.model_copy(update={"folder": fix(settings.checkpoint.folder)}),
             "store": settings.store.model_copy(update={"url": url}),

@@ -215,6 +215,33 @@ def test_relative_paths_are_relative_to_the_file(write: Write, tmp_path: Path) -
     assert settings.watch.catalogue == tmp_path / "mine.toml"
 
 
+def test_a_data_set_is_an_id_or_a_folder(write: Write, tmp_path: Path) -> None:
+    """What begins like a path lies beside the file; anything else is asked of the Hub as it is."""
+    for name, expected in (("./mine", tmp_path / "mine"), ("/abs", "/abs"), ("some/text", "some/text")):
+        settings = load_settings(write(f'[covariance]\ndataset = "{name}"\ndataset_share = 0.5\n'))
+        assert settings.covariance.dataset == str(expected)
+    assert load_settings().covariance.dataset == ""
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"facts_share": 0.6, "samples_share": 0.5}, "are more than 1 together"),
+        ({"dataset": "some/text"}, "name a data set and give it a share"),
+        ({"dataset_share": 0.5}, "name a data set and give it a share"),
+    ],
+)
+def test_shares_that_can_not_be(keys: dict[str, object], message: str) -> None:
+    """Text takes what the shares leave, so they can't be more than all; a data set without a share is a slip."""
+    assert message in error_of(overrides={"covariance": keys})
+
+
+def test_shares_may_be_everything() -> None:
+    """0.1, 0.2 and 0.7 are 1, whatever binary fractions make of them."""
+    shares = {"facts_share": 0.1, "samples_share": 0.2, "dataset_share": 0.7, "dataset": "some/text"}
+    assert load_settings(None, {"covariance": shares}).covariance.dataset_share == 0.7
+
+
 def test_a_file_in_config_is_relative_to_the_folder_above(tmp_path: Path) -> None:
     """A clone keeps its files in `config/` and its state beside it."""
     path = tmp_path / "config" / "wikidata.toml"

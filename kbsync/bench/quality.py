@@ -6,7 +6,7 @@ candidate are asked the same prompts. Nothing is stored but the sentences behind
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -126,10 +126,11 @@ def measure(
     base: Asked,
     targets: Mapping[str, Tensor],
     writing: Writing | None = None,
+    look: Callable[[], None] | None = None,
 ) -> Measured:
     """Rebuild with `requests`, ask the candidate what `base` was asked, and put the two side by side.
 
-    The model holds the base weights afterwards.
+    `look` is called while the model holds the candidate. It holds the base weights afterwards.
     """
     from kbsync.evaluate.drift import text_perplexity
 
@@ -139,6 +140,8 @@ def measure(
         rebuilt = trial.rebuild(bench, requests, targets)
         after = ask_candidate(bench, requests, base, writing)
         drifted = text_perplexity(bench.base.model, bench.base.encoder, bench.settings.evaluate)
+        if look is not None:
+            look()
     finally:
         bench.editor.restore()
     both = [*base.outcomes, *after.outcomes]

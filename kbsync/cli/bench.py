@@ -162,6 +162,103 @@ def capacity(state: State, upto: int, seed: int, out: Path | None) -> None:
         print_capacity(result)
 
 
+_SHARES = {"facts": "facts_share", "samples": "samples_share", "dataset": "dataset_share"}
+
+
+def _counts(_ctx: click.Context, _parameter: click.Parameter, text: str) -> list[int]:
+    """`2500,5000` as numbers."""
+    words = text.split(",")
+    if not all(word.strip().isascii() and word.strip().isdigit() and int(word) > 0 for word in words):
+        raise click.BadParameter(f"{text!r} is no list of whole numbers such as 5000,10000")
+    return [int(word) for word in words]
+
+
+def _mixes(_ctx: click.Context, _parameter: click.Parameter, texts: Sequence[str]) -> list[dict[str, float]]:
+    """`facts=0.05,samples=0.1` as shares by their settings' names."""
+    found = []
+    for text in texts:
+        pairs = [pair.partition("=") for pair in text.split(",")] if text != "text" else []
+        try:
+            found.append({_SHARES[name.strip()]: float(share) for name, _, share in pairs})
+        except (KeyError, ValueError):
+            raise click.BadParameter(f"{text!r} is no mix such as text or facts=0.05,samples=0.1") from None
+    return found
+
+
+@command.command("covariance", short_help="How many tokens C needs, and of what.")
+@click.option("--edits", default=50, show_default=True, type=click.IntRange(1), help="Edits to draw.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Which edits are drawn.")
+@click.option(
+    "--tokens",
+    default="2500,5000,10000,20000,40000",
+    show_default=True,
+    callback=_counts,
+    help="Tokens of text to try, with commas between.",
+)
+@click.option(
+    "--mix",
+    multiple=True,
+    callback=_mixes,
+    help="Shares to try, such as facts=0.05,samples=0.1 or text. Repeatable.",
+)
+@out_option
+@json_option
+@pass_state
+def covariance(
+    state: State, edits: int, seed: int, tokens: list[int], mix: list[dict[str, float]], out: Path | None
+) -> None:
+    """Put the same counterfactual edits in with C of more and more tokens, and measure each time.
+
+    z are solved once. For each count whose half is among them it says which metrics the half moved out of their
+    95 % interval: where that is none, more text is of no use.
+
+    \b
+    Example:
+      kbsync bench covariance --edits 50 --tokens 5000,10000,20000 --out covariance.json
+    """
+    from kbsync.bench.covariance import bench_covariance
+
+    state.stays = "no edit was stored; covariances that were computed stay"
+    check(out)
+    with state.bench() as bench:
+        drawn, points = bench_covariance(bench, edits, seed, tokens, mix)
+    result = {"points": [point.as_json() for point in points], **drawn.as_json()}
+    finish(out, result)
+    if state.as_json:
+        show.as_json(result)
+    else:
+        print_covariance(result)
+
+
+def print_covariance(result: Mapping[str, Any]) -> None:
+    """The points on stdout: a column for each."""
+    points: Sequence[Mapping[str, Any]] = result["points"]
+    show.line(_drawn(result, points[-1]["edits"]), "bold")
+    made = [one["covariance"] for one in points]
+    rows: list[list[object]] = [
+        ["made of", *("\n".join(f"{count} {name}" for name, count in c["sources"].items()) for c in made)],
+        ["seconds", *("on disk" if c["seconds"] is None else c["seconds"] for c in made)],
+        ["effective rank", *(c["effective_rank"] for c in made)],
+    ]
+    for name in _CURVE:
+        shares = [one["metrics"].get(name, {}).get("after") for one in points]
+        rows.append([name.replace("_", " "), *(share["value"] if share else None for share in shares)])
+        rows.append(["  95 %", *(_bounds(share) for share in shares)])
+    rows += [
+        ["perplexity ratio", *(one["drift"]["value"] for one in points)],
+        ["  95 %", *(_bounds(one["drift"]) for one in points)],
+        ["missed after the solve, after each repair", *(_list(one["misses"]) for one in points)],
+        ["moved by half the tokens", *(_moved(one["moved_by_halving"]) for one in points)],
+    ]
+    columns = [f"{c['tokens']} tokens" for c in made]
+    show.table(["the candidate's", *columns], rows, title="Covariance", numbers=columns)
+    print_machine(result["machine"])
+
+
+def _moved(names: Sequence[str] | None) -> str:
+    return "" if names is None else "\n".join(names).replace("_", " ") or "nothing"
+
+
 def print_quality(result: Mapping[str, Any]) -> None:
     """One measurement on stdout."""
     show.line(_drawn(result, result["edits"]), "bold")

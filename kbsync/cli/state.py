@@ -73,6 +73,7 @@ class State:
 def quieten() -> None:
     """Keep the libraries' own progress bars off stderr, unless the user has asked for them."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TQDM_DISABLE", "1")  # reading a GGUF file draws a bar that nothing else turns off
     if "transformers" in sys.modules:  # which has read the environment by then

@@ -6,79 +6,50 @@ computation goes on from its last saved part.
 
 from __future__ import annotations
 
-import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from kbsync.edit import kept
 from kbsync.edit.adapters import Adapter
-from kbsync.edit.keys import KeyTap
-from kbsync.errors import EditError
+from kbsync.edit.mixture import Chunk, Mixture, Survey, TokenHash
+from kbsync.edit.moments import Moments, together
+from kbsync.errors import ConfigError, EditError
 from kbsync.facts import digest
-from kbsync.lm.batch import align
 from kbsync.lm.rows import Encoder
-from kbsync.lm.text import english, user_text
 
 if TYPE_CHECKING:  # the editor runs without what reads the settings
     from kbsync.settings import CovarianceSettings
 
-_BATCH = 8  # sequences read together
-_SAVE_EVERY = 8  # batches between saves of the partial sums
+_SAVE_AFTER_S = 20.0  # between saves of the partial sums,
+_SAVE_SHARE = 10.0  # and so many times as long as the last save took: a large model's sums take long to write
+_TOKENS = "tokens."  # in front of a source's name: how many tokens it gave
 
 
 @dataclass(frozen=True, slots=True)
 class Covariance:
-    """C per critical layer, (d_in, d_in) float64, with the tokens behind it and the hash it is kept under."""
+    """C per critical layer, (d_in, d_in) float64, with the tokens behind it and the hash it is kept under.
+
+    `sources`: how many of the tokens each source gave, BOS included. `seconds`: what computing it took; None where
+    it was on disk.
+    """
 
     matrices: Mapping[int, Tensor]
     tokens: int
     hash: str
+    sources: Mapping[str, int] = field(default_factory=dict)
+    seconds: float | None = field(default=None, compare=False)
 
 
-def token_chunks(encoder: Encoder, settings: CovarianceSettings, facts: Sequence[str] = ()) -> list[list[int]]:
-    """The text as sequences of `chunk_tokens` ids after BOS, `tokens` ids in all.
-
-    `facts` are sentences such as "The capital of Japan is Tokyo."; they make up `facts_share` of the tokens, as
-    far as there are enough of them. Raises EditError when there is less text than asked for.
-    """
-    share = int(settings.tokens * settings.facts_share)
-    said = _cut(encoder, facts, share, settings.chunk_tokens)
-    wanted = settings.tokens - sum(map(len, said))
-    paragraphs: Iterable[str] = user_text(settings.text) if settings.text else english()
-    read = _cut(encoder, paragraphs, wanted, settings.chunk_tokens)
-    found = sum(map(len, said)) + sum(map(len, read))
-    if found < settings.tokens:
-        raise EditError(
-            f"covariance.tokens asks for {settings.tokens} tokens of text, but there are only {found}; "
-            "lower it or name more files in covariance.text"
-        )
-    head = [encoder.bos_id] if encoder.bos_id is not None else []
-    return [head + chunk for chunk in (*read, *said)]
-
-
-def _cut(encoder: Encoder, texts: Iterable[str], tokens: int, size: int) -> list[list[int]]:
-    """The first `tokens` ids of `texts`, joined, in chunks of `size` (the last one may be shorter)."""
-    ids: list[int] = []
-    for text in texts:
-        if len(ids) >= tokens:
-            break
-        ids += encoder.text_ids(text if not ids else f" {text}")
-    ids = ids[:tokens]
-    return [ids[at : at + size] for at in range(0, len(ids), size)]
-
-
-def covariance_hash(
-    base_hash: str, layers: Sequence[int], chunks: Sequence[Sequence[int]], chunk_tokens: int
-) -> str:
+def covariance_hash(base_hash: str, layers: Sequence[int], tokens_hash: str, chunk_tokens: int) -> str:
     """What C depends on: the base model, the layers, and the exact tokens."""
-    return digest({"base": base_hash, "layers": list(layers), "tokens": digest(chunks), "chunk": chunk_tokens})
+    return digest({"base": base_hash, "layers": list(layers), "tokens": tokens_hash, "chunk": chunk_tokens})
 
 
 class CovarianceStore:
@@ -94,29 +65,27 @@ class CovarianceStore:
     def read(self, key: str) -> Covariance | None:
         """A complete covariance, or None. Raises EditError when the file is there but damaged."""
         path = self.path(key)
-        if not path.exists():
-            return None
         try:
-            tensors = load_file(path)
-            tokens = int(tensors.pop("tokens"))
-            return Covariance({int(name): t.double() for name, t in tensors.items()}, tokens, key)
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            tensors = kept.read(path)
+            if tensors is None:
+                return None
+            sources = {
+                name.removeprefix(_TOKENS): int(tensors.pop(name))
+                for name in sorted(tensors)
+                if name.startswith(_TOKENS)
+            }
+            if not sources:
+                raise ValueError("it does not say how many tokens it was made of")
+            matrices = {int(name): t.double() for name, t in tensors.items()}
+            return Covariance(matrices, sum(sources.values()), key, sources)
+        except (ValueError, RuntimeError) as error:
             raise EditError(f"{path} is damaged ({error}); delete it and run `kbsync covariance`") from None
 
-    def write(self, path: Path, sums: Mapping[int, Tensor], tokens: int) -> None:
-        """Save tensors under `path` in one rename."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        tensors = {str(layer): t.contiguous() for layer, t in sums.items()}
-        tensors["tokens"] = torch.tensor(tokens)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, temporary)
-            temporary.replace(path)
-        except (OSError, SafetensorError) as error:
-            raise EditError(f"the covariance can't be written to {path}: {error}") from None
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
+    def write(self, found: Covariance) -> None:
+        """Keep a complete covariance."""
+        tensors = {str(layer): matrix for layer, matrix in found.matrices.items()}
+        counts = {f"{_TOKENS}{name}": torch.tensor(count) for name, count in found.sources.items()}
+        kept.write(self.path(found.hash), {**tensors, **counts})
 
 
 def compute_covariance(
@@ -128,62 +97,98 @@ def compute_covariance(
     folder: Path,
     on_tokens: Callable[[int, int], None] | None = None,
     facts: Sequence[str] = (),
+    on_step: Callable[[str], None] | None = None,
 ) -> Covariance:
     """C of the critical layers, from disk when it is there, else computed (and resumed) by one pass over the text.
 
-    Only the layers up to the last critical one are run. `on_tokens(done, all)` is told the progress. Raises
-    EditError when there is too little text.
+    The model must hold the base weights. `facts` are the store's facts in words. `on_tokens(done, all)` is told the
+    progress, `on_step` what else takes long. Raises EditError when there is too little text, ConfigError when a
+    source of it can't be read.
     """
-    chunks = token_chunks(encoder, settings, facts)
-    key = covariance_hash(base_hash, layers, chunks, settings.chunk_tokens)
+    started = time.monotonic()
     store = CovarianceStore(folder)
+    _check_length(adapter, encoder, settings)
+    mixture = Mixture(adapter.model, encoder, base_hash, settings, store.folder, facts, on_step)
+    survey = mixture.survey()
+    key = covariance_hash(base_hash, layers, survey.hash, settings.chunk_tokens)
     found = store.read(key)
-    if found is not None:
-        return found
-    partial = store.path(key).with_suffix(".part")
-    sums, done = _resume(partial, adapter, layers)
-    total = sum(len(c) for c in chunks)
-    batches = list(_batches(chunks))
-    counted = sum(len(c) for batch in batches[:done] for c in batch)
-    for i, batch in enumerate(batches[done:], start=done + 1):
-        for layer, moment in _second_moments(adapter, layers, batch).items():
-            sums[layer] += moment
-        counted += sum(len(c) for c in batch)
-        if i % _SAVE_EVERY == 0:
-            store.write(partial, sums, i)
-        if on_tokens is not None:
-            on_tokens(counted, total)
-    matrices = {layer: s / counted for layer, s in sums.items()}
-    store.write(store.path(key), matrices, counted)
-    partial.unlink(missing_ok=True)
-    return Covariance(matrices, counted, key)
+    if found is None:
+        partial = _Partial(store.path(key).with_suffix(".part"), Moments(adapter, layers))
+        matrices = _read_all(partial, mixture, survey, on_tokens or (lambda _done, _all: None))
+        found = Covariance(matrices, survey.tokens, key, survey.sources, time.monotonic() - started)
+        store.write(found)
+        partial.path.unlink(missing_ok=True)
+    return found
 
 
-def _resume(partial: Path, adapter: Adapter, layers: Sequence[int]) -> tuple[dict[int, Tensor], int]:
-    """The sums and the number of batches behind them; zeros when nothing usable was saved."""
-    try:
-        tensors = load_file(partial)
-        done = int(tensors.pop("tokens"))
-        return {int(name): t.double() for name, t in tensors.items()}, done
-    except (SafetensorError, OSError, ValueError, KeyError):
-        d = adapter.d_in
-        return {layer: torch.zeros(d, d, dtype=torch.float64) for layer in layers}, 0
+def _check_length(adapter: Adapter, encoder: Encoder, settings: CovarianceSettings) -> None:
+    most = getattr(adapter.model.config, "max_position_embeddings", None)
+    longest = settings.chunk_tokens + (encoder.bos_id is not None)
+    if most is not None and longest > most:
+        raise ConfigError(f"covariance.chunk_tokens: {longest} tokens with BOS, but the model reads {most} at most")
 
 
-def _batches(chunks: Sequence[list[int]]) -> Iterator[list[list[int]]]:
-    for at in range(0, len(chunks), _BATCH):
-        yield list(chunks[at : at + _BATCH])
+class _Partial:
+    """The sums, how many chunks and tokens they are of, and the file that they are saved in now and then."""
+
+    def __init__(self, path: Path, moments: Moments) -> None:
+        self.path = path
+        self.moments = moments
+        self.chunks, self.tokens = self._resume()
+        self._saved_at, self._took = time.monotonic(), 0.0
+
+    def _resume(self) -> tuple[int, int]:
+        """Take up what was saved, if it is usable."""
+        tensors = kept.read_or_forget(self.path)
+        sums = {layer: tensors.get(str(layer)) for layer in self.moments.layers}
+        counts = tensors.get("counts")
+        shape, whole = self.moments.sums[self.moments.layers[0]].shape, {}
+        for layer, one in sums.items():
+            if one is not None and one.shape == shape and one.dtype == torch.float64 and bool(one.isfinite().all()):
+                whole[layer] = one
+        if len(whole) < len(sums) or counts is None or counts.shape != (2,):
+            return 0, 0
+        self.moments.load(whole)
+        return int(counts[0]), int(counts[1])
+
+    def add(self, batch: Sequence[Chunk]) -> None:
+        """Read a batch, and save when it is time."""
+        self.moments.add([chunk.ids for chunk in batch])
+        self.chunks += len(batch)
+        self.tokens += sum(len(chunk.ids) for chunk in batch)
+        began = time.monotonic()
+        if began - self._saved_at >= max(_SAVE_AFTER_S, _SAVE_SHARE * self._took):
+            tensors = {str(layer): own for layer, own in self.moments.sums.items()}
+            kept.write(self.path, {**tensors, "counts": torch.tensor([self.chunks, self.tokens])})
+            self._saved_at = time.monotonic()
+            self._took = self._saved_at - began
 
 
-@torch.inference_mode()
-def _second_moments(adapter: Adapter, layers: Sequence[int], chunks: Sequence[list[int]]) -> dict[int, Tensor]:
-    """Σ k kᵀ over the tokens of a batch, per layer, on the CPU in float64."""
-    device = adapter.device
-    batch = align(chunks, [0] * len(chunks), device)
-    with KeyTap(adapter, layers) as tap:
-        adapter.run(batch, (0, batch.ids.shape[1]), (0, max(layers) + 1))
-        moments = {}
-        for layer in layers:
-            keys = tap.keys[layer][batch.real.flatten()].float()  # (tokens, d_in)
-            moments[layer] = (keys.T @ keys).double().cpu()
-    return moments
+def _read_all(
+    partial: _Partial, mixture: Mixture, survey: Survey, on_tokens: Callable[[int, int], None]
+) -> dict[int, Tensor]:
+    """C per layer, from what `partial` has and all that comes after it.
+
+    Raises EditError when this reading is not of what the survey saw: a file was changed in between.
+    """
+    seen = TokenHash()
+    longest = mixture.settings.chunk_tokens + 1
+    chunks = islice(_hashed(mixture.chunks(), seen), partial.chunks, None)
+    for batch in _batches(chunks, together(partial.moments.adapter, longest)):
+        partial.add(batch)
+        on_tokens(partial.tokens, survey.tokens)
+    if seen.value != survey.hash:
+        partial.path.unlink(missing_ok=True)
+        raise EditError("the text behind the covariance was changed while it was read; run it again")
+    return partial.moments.whole(survey.tokens)
+
+
+def _hashed(chunks: Iterable[Chunk], seen: TokenHash) -> Iterator[Chunk]:
+    for chunk in chunks:
+        seen.add(chunk.ids)
+        yield chunk
+
+
+def _batches(chunks: Iterator[Chunk], size: int) -> Iterator[list[Chunk]]:
+    while batch := list(islice(chunks, size)):
+        yield batch

@@ -85,6 +85,12 @@ class Editor:
         other.solver = self.solver.with_settings(settings)
         return other
 
+    def with_covariance(self, covariance: Covariance) -> Editor:
+        """An editor on the same model with another C of the same layers; z don't depend on it."""
+        other = copy.copy(self)
+        other.covariance = covariance
+        return other
+
     @property
     def target_settings(self) -> dict[str, object]:
         """Everything besides base model and request that a z depends on: what its cache is keyed by."""

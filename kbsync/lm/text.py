@@ -7,15 +7,18 @@ covariance, so drift is never measured on text that the solve was told to preser
 from __future__ import annotations
 
 import ast
+import codecs
 import inspect
 import re
 import sysconfig
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from kbsync.errors import ConfigError
 
 _HELD_OUT = 5
+_PIECE = 65_536  # of a file, read at once: bytes of a line, characters of a paragraph
 _MODULES = ("argparse", "asyncio/events", "collections/__init__", "csv", "datetime", "decimal", "email/message",
             "fractions", "functools", "heapq", "http/cookiejar", "inspect", "ipaddress", "json/__init__",
             "logging/__init__", "mailbox", "pathlib", "pdb", "pickletools", "random", "shutil", "smtplib",
@@ -66,10 +69,48 @@ def _docstrings(path: Path) -> Iterator[str]:
 
 
 def user_text(paths: Sequence[Path]) -> Iterator[str]:
-    """Paragraphs of the user's UTF-8 files. Raises ConfigError for one that can't be read."""
+    """Paragraphs of the user's UTF-8 files, read as a stream: a file may be larger than memory, and so may a line.
+
+    Line breaks inside a paragraph become spaces. One of more than 64 Ki characters comes in several pieces, cut
+    between words where there are any. Raises ConfigError for a file that can't be read, with the line where it is
+    not UTF-8.
+    """
     for path in paths:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"covariance.text: {path} can't be read as UTF-8 text: {error}") from None
-        yield from (" ".join(block.split()) for block in re.split(r"\n\s*\n", text) if block.strip())
+        held = ""
+        for piece in _pieces(path):
+            if not piece.strip() and (not held or held.endswith("\n")):
+                yield from paragraphs(held)
+                held = ""
+                continue
+            held += piece
+            if len(held) >= _PIECE:
+                whole, held = _before_the_last_word(held)
+                yield from paragraphs(whole)
+        yield from paragraphs(held)
+
+
+def paragraphs(text: str) -> Iterator[str]:
+    """What empty lines part, each on one line."""
+    yield from (" ".join(block.split()) for block in re.split(r"\n\s*\n", text) if block.strip())
+
+
+def _before_the_last_word(text: str) -> tuple[str, str]:
+    """`text` up to its last word, and that word, which may go on; all of it when it is one word."""
+    found = re.match(r"(.*\s)(\S*)$", text, re.DOTALL)
+    return (found[1], found[2]) if found else (text, "")
+
+
+def _pieces(path: Path) -> Iterator[str]:
+    """The lines of a file with their ends; of a long one, pieces of some length."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    line = 1
+    try:
+        with path.open("rb") as file:
+            for raw in iter(partial(file.readline, _PIECE), b""):
+                yield decoder.decode(raw)
+                line += raw.endswith(b"\n")
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"covariance.text: {path} can't be read as UTF-8, line {line}: {error.reason}") from None
+    except OSError as error:
+        raise ConfigError(f"covariance.text: {path} can't be read as UTF-8 text: {error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kbsync.facts import digest
 from kbsync.request.catalogue import Catalogue, load_catalogue
 from kbsync.request.verbalise import sentence
-from kbsync.settings import EditSettings, Settings
+from kbsync.settings import CovarianceSettings, EditSettings, Settings
 from kbsync.store import checkpoints, known, texts
 from kbsync.store.checkpoints import Checkpoint
 from kbsync.store.engine import Store, open_store
@@ -20,6 +21,8 @@ from kbsync.sync.progress import Progress, Silent
 if TYPE_CHECKING:  # torch takes seconds to import, and commands that only look never need it
     from torch import Tensor
 
+    from kbsync.edit.adapters import Adapter
+    from kbsync.edit.covariance import Covariance
     from kbsync.edit.memit import Editor
     from kbsync.lm.load import BaseModel
 
@@ -79,13 +82,20 @@ class Workbench:
         """MEMIT with other settings on the base model, whose weights must be in place."""
         from kbsync.edit.adapters import Adapter, critical_layers
         from kbsync.edit.contexts import build_contexts
-        from kbsync.edit.covariance import compute_covariance
         from kbsync.edit.memit import Editor
 
         base, settings = self.base, self.settings
         adapter = Adapter(base.model)
         layers = critical_layers(adapter, edit.layers)
-        with self.progress.stage("covariance", settings.covariance.tokens, "tokens") as task:
+        covariance = self.covariance_of(adapter, layers, settings.covariance)
+        contexts = build_contexts(base.model, base.encoder, edit)
+        return Editor(adapter, base.encoder, contexts, layers, covariance, edit)
+
+    def covariance_of(self, adapter: Adapter, layers: Sequence[int], wanted: CovarianceSettings) -> Covariance:
+        """C of the base model, whose weights must be in place: from disk, or computed now."""
+        from kbsync.edit.covariance import compute_covariance
+
+        with self.progress.stage("covariance", wanted.tokens, "tokens") as task:
             seen = 0
 
             def on_tokens(done: int, total: int) -> None:
@@ -94,18 +104,17 @@ class Workbench:
                 task.advance(done - seen)
                 seen = done
 
-            covariance = compute_covariance(
+            return compute_covariance(
                 adapter,
-                base.encoder,
-                base.hash,
+                self.base.encoder,
+                self.base.hash,
                 layers,
-                settings.covariance,
-                settings.model.cache,
+                wanted,
+                self.settings.model.cache,
                 on_tokens,
-                self._fact_sentences(),
+                self._fact_sentences(wanted),
+                task.describe,
             )
-        contexts = build_contexts(base.model, base.encoder, edit)
-        return Editor(adapter, base.encoder, contexts, layers, covariance, edit)
 
     def with_editor(self, editor: Editor) -> Workbench:
         """A workbench with another editor on this one's base model. It lasts as long as this one; close only this
@@ -115,12 +124,12 @@ class Workbench:
         other.__dict__.update(base=self.base, catalogue=self.catalogue, editor=editor)
         return other
 
-    def _fact_sentences(self) -> list[str]:
+    def _fact_sentences(self, settings: CovarianceSettings) -> list[str]:
         """Facts of the baseline in words, for the covariance: what the model must go on saying.
 
         They are chosen once, by their ids, and kept in the store: C must not change when labels or prompts do.
         """
-        wanted = int(self.settings.covariance.tokens * self.settings.covariance.facts_share) // _SENTENCE_TOKENS
+        wanted = int(settings.tokens * settings.facts_share) // _SENTENCE_TOKENS
         if wanted == 0:
             return []
         with self.store.read() as tx:

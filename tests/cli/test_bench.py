@@ -99,6 +99,44 @@ def test_editor(call: Call) -> None:
     assert shown.index("Speed") < shown.index("Quality of the candidate") < shown.index("Measured on")
 
 
+def test_covariance(call: Call, tmp_path: Path) -> None:
+    """A point for each count and mix, as JSON, in the file and as a table."""
+    out = tmp_path / "covariance.json"
+    words = ("bench", "covariance", "--edits", "3", "--tokens", "200, 400")
+    found = data(call(*words, "--mix", "text", "--mix", "samples=0.25", "--out", str(out), "--json"))
+    assert set(found) == DRAWN | {"points"}
+    assert [set(one) for one in found["points"]] == [MEASURED | {"covariance", "moved_by_halving", "drift"}] * 4
+    assert [one["covariance"]["samples_share"] for one in found["points"]] == [0, 0, 0.25, 0.25]
+    assert [one["covariance"]["tokens"] for one in found["points"]] == [200, 400] * 2
+    assert set(found["points"][0]["covariance"]) == {
+        "tokens", "facts_share", "samples_share", "dataset_share", "sources", "seconds", "effective_rank",
+    }  # fmt: skip
+    assert json.loads(out.read_text()) == found
+    shown = call(*words)
+    assert shown.exit_code == 0, shown.output
+    for text in ("200 tokens", "400 tokens", "207 text", "on disk", "perplexity ratio", "moved by half the tokens"):
+        assert text in shown.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--tokens", "5000;10000"),
+        ("--tokens", "0"),
+        ("--tokens", ""),
+        ("--mix", "facts"),
+        ("--mix", "prose=0.5"),
+        ("--mix", "facts=much"),
+    ],
+)
+def test_counts_and_mixes_that_are_none(call: Call, words: tuple[str, str]) -> None:
+    """The option is named, and what it should look like."""
+    found = error(call("bench", "covariance", *words, "--json"))
+    assert found["exit_code"] == 2
+    assert words[0] in found["message"]
+    assert "such as" in found["message"]
+
+
 def test_a_setting_from_the_environment(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is in force, and the result says so."""
     monkeypatch.setenv("KBSYNC_EDIT__CLAMP", "0.25")
@@ -114,6 +152,9 @@ def test_a_setting_from_the_environment(call: Call, monkeypatch: pytest.MonkeyPa
         (("quality", "--out", "no/such/folder/x.json"), "--out: there is no folder"),
         (("capacity", "--out", "no/such/folder/x.json"), "--out: there is no folder"),
         (("editor", "--out", "no/such/folder/x.json"), "--out: there is no folder"),
+        (("covariance", "--out", "no/such/folder/x.json"), "--out: there is no folder"),
+        (("covariance", "--edits", "9999", "--tokens", "400"), "has only 2400 counterfactual edits"),
+        (("covariance", "--mix", "facts=0.6,samples=0.6"), "are more than 1 together"),
     ],
 )
 def test_what_can_not_be_measured(call: Call, words: tuple[str, ...], message: str) -> None:

@@ -81,6 +81,23 @@ def test_covariance_is_computed_once(call: Call, config: Path) -> None:
     assert first["hash"] in call("covariance").stdout
 
 
+def test_covariance_says_what_it_is_of(call: Call, config: Path) -> None:
+    """Tokens by source, and the outline of each layer's spectrum: more tokens than a key has numbers, so C has a
+    condition."""
+    config.write_text(config.read_text().replace("facts_share = 0", "facts_share = 0\nsamples_share = 0.25"))
+    found = data(call("covariance", "--json"))
+    assert found["sources"] == {"samples": 104, "text": 310}
+    assert sum(found["sources"].values()) == found["tokens"]
+    assert list(found["spectrum"]) == ["1", "2"]
+    for outline in found["spectrum"].values():
+        assert outline["trace"] > 0
+        assert outline["effective_rank"] >= 1
+        assert outline["condition"] > 1
+    shown = call("covariance").stdout
+    assert "effective rank" in shown
+    assert "samples" in shown
+
+
 def test_list(call: Call, published: Path) -> None:
     """A line per checkpoint, with its status and where it lies."""
     (one,) = data(call("checkpoint", "list", "--json"))

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from kbsync.edit import covariance
+from kbsync.edit import covariance, kept
 from kbsync.edit.adapters import Adapter
-from kbsync.edit.covariance import Covariance, CovarianceStore, compute_covariance, covariance_hash, token_chunks
+from kbsync.edit.covariance import Covariance, CovarianceStore, compute_covariance, covariance_hash
+from kbsync.edit.mixture import Mixture
 from kbsync.errors import ConfigError, EditError
-from kbsync.lm.rows import Encoder
 from kbsync.settings import CovarianceSettings
-from tests.edit.setups import ENCODER, NO_BOS
+from tests.edit.setups import ENCODER
 from tests.tiny import FAMILIES, tiny_model
 
 TEXT = "The capital of France is Paris, and Łódź is a city.\n\nMarie Curie's occupation is physicist.\n\n" * 30
@@ -37,6 +38,12 @@ def sized(text: Path, tokens: int = 300, **more: Any) -> CovarianceSettings:
 def compute(model: Any, settings: CovarianceSettings, folder: Path, base: str = "base", **more: Any) -> Covariance:
     """C of layers 0 and 2."""
     return compute_covariance(Adapter(model), ENCODER, base, (0, 2), settings, folder, **more)
+
+
+def chunks_of(model: Any, settings: CovarianceSettings, folder: Path) -> list[list[int]]:
+    """What `compute` reads."""
+    mixture = Mixture(model, ENCODER, "base", settings, folder)
+    return [chunk.ids for chunk in mixture.chunks()]
 
 
 def by_hand(model: Any, chunks: list[list[int]], layer: int) -> Tensor:
@@ -64,60 +71,15 @@ class Counting:
         self.count += 1
 
 
-class TestChunks:
-    """The text as token sequences."""
-
-    def test_they_hold_exactly_the_tokens_asked_for(self, text: Path) -> None:
-        """Full chunks after BOS, and one shorter one at the end."""
-        chunks = token_chunks(ENCODER, sized(text, 100))
-        assert [len(chunk) for chunk in chunks] == [17] * 6 + [5]
-        assert all(chunk[0] == ENCODER.bos_id for chunk in chunks)
-        assert sum(map(len, token_chunks(NO_BOS, sized(text, 100)))) == 100
-
-    def test_they_are_the_text(self, text: Path) -> None:
-        """In its order, nothing left out."""
-        ids = [i for chunk in token_chunks(NO_BOS, sized(text, 60)) for i in chunk]
-        read = NO_BOS.tokenizer.decode(ids)
-        assert " ".join(TEXT.split()).startswith(read.rstrip("\ufffd"))
-
-    def test_facts_have_their_share(self, text: Path) -> None:
-        """Verbalised facts come last and are counted in; without enough of them there is more text."""
-        facts = ["The capital of Japan is Tokyo."] * 50
-        chunks = token_chunks(NO_BOS, sized(text, 100, facts_share=0.4), facts)
-        said = NO_BOS.tokenizer.decode([i for chunk in chunks[-3:] for i in chunk])
-        assert sum(map(len, chunks)) == 100
-        assert said.startswith("The capital of Japan is Tokyo. The capital")
-        few = token_chunks(NO_BOS, sized(text, 100, facts_share=0.4), facts[:1])
-        assert sum(map(len, few)) == 100
-        assert "Tokyo" in NO_BOS.tokenizer.decode(few[-1])
-
-    def test_without_files_pythons_documentation_is_read(self) -> None:
-        """There is always text."""
-        chunks = token_chunks(ENCODER, CovarianceSettings(tokens=500, chunk_tokens=128))
-        assert sum(len(chunk) - 1 for chunk in chunks) == 500
-
-    def test_too_little_text_is_refused_with_the_numbers(self, tmp_path: Path) -> None:
-        """How much was asked for, and how much there is."""
-        short = tmp_path / "short.txt"
-        short.write_text("Only this.", encoding="utf-8")
-        there = len(ENCODER.text_ids("Only this."))
-        with pytest.raises(EditError, match=rf"asks for 300 tokens of text, but there are only {there};"):
-            token_chunks(ENCODER, sized(short))
-
-    def test_a_missing_file_is_a_wrong_setting(self, tmp_path: Path) -> None:
-        """And is named."""
-        with pytest.raises(ConfigError, match=r"none\.txt can't be read"):
-            token_chunks(ENCODER, sized(tmp_path / "none.txt"))
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_is_the_second_moment_by_hand(family: str, text: Path, tmp_path: Path) -> None:
     """Batched, padded and cut off above the last layer, it is XᵀX/n of every token, BOS included."""
     model = tiny_model(family)
     settings = sized(text)
     found = compute(model, settings, tmp_path)
-    chunks = token_chunks(ENCODER, settings)
+    chunks = chunks_of(model, settings, tmp_path)
     assert found.tokens == sum(map(len, chunks))
+    assert found.sources == {"text": found.tokens}
     assert set(found.matrices) == {0, 2}
     for layer, matrix in found.matrices.items():
         assert matrix.dtype == torch.float64
@@ -137,7 +99,7 @@ class TestKept:
         second = compute(model, sized(text), tmp_path)
         assert ran > 0
         assert counting.count == ran
-        assert (second.tokens, second.hash) == (first.tokens, first.hash)
+        assert (second.tokens, second.hash, second.sources) == (first.tokens, first.hash, first.sources)
         assert all(torch.equal(second.matrices[layer], first.matrices[layer]) for layer in (0, 2))
 
     def test_only_whole_files_are_left(self, text: Path, tmp_path: Path) -> None:
@@ -147,16 +109,15 @@ class TestKept:
 
     def test_the_hash_names_all_that_it_depends_on(self) -> None:
         """Another model, layer, text or chunk size is another covariance."""
-        chunks = [[0, 1, 2], [0, 3]]
         hashes = {
-            covariance_hash("base", (0, 2), chunks, 16),
-            covariance_hash("other", (0, 2), chunks, 16),
-            covariance_hash("base", (0, 1), chunks, 16),
-            covariance_hash("base", (0, 2), [[0, 1], [2, 0, 3]], 16),
-            covariance_hash("base", (0, 2), chunks, 32),
+            covariance_hash("base", (0, 2), "tokens", 16),
+            covariance_hash("other", (0, 2), "tokens", 16),
+            covariance_hash("base", (0, 1), "tokens", 16),
+            covariance_hash("base", (0, 2), "other tokens", 16),
+            covariance_hash("base", (0, 2), "tokens", 32),
         }
         assert len(hashes) == 5
-        assert covariance_hash("base", (0, 2), [list(chunk) for chunk in chunks], 16) in hashes
+        assert covariance_hash("base", [0, 2], "tokens", 16) in hashes
 
     def test_a_changed_text_is_computed_anew(self, text: Path, tmp_path: Path) -> None:
         """One more letter is enough."""
@@ -172,9 +133,7 @@ class TestKept:
         path = store.path(found.hash)
         data = path.read_bytes()
         if damage == "no count":
-            from safetensors.torch import save_file
-
-            save_file({"0": torch.zeros(2, 2)}, path)
+            save_file({"0": torch.zeros(2, 2)}, path)  # which would be read as a covariance of no tokens
         else:
             path.write_bytes({"cut": data[: len(data) // 2], "empty": b"", "garbage": b"\xff" * 200}[damage])
         with pytest.raises(EditError, match=r"is damaged .*kbsync covariance"):
@@ -190,53 +149,113 @@ class TestKept:
 class TestResumed:
     """Killed anywhere, it ends in the same bits."""
 
+    @pytest.fixture(autouse=True)
+    def _saved_after_each_batch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(covariance, "_SAVE_AFTER_S", 0.0)
+        monkeypatch.setattr(covariance, "_SAVE_SHARE", 0.0)
+        monkeypatch.setattr(covariance, "together", lambda adapter, longest: 8)
+
     @pytest.mark.parametrize("after", [1, 2, 3])
-    def test_a_killed_computation_ends_in_the_same_bits(
-        self, after: int, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_killed_computation_ends_in_the_same_bits(self, after: int, text: Path, tmp_path: Path) -> None:
         """What was saved is not computed again, and the result can't be told from one that was not killed."""
-        monkeypatch.setattr(covariance, "_SAVE_EVERY", 1)
         settings = sized(text, 600)  # five batches of eight chunks
         whole = compute(tiny_model(), settings, tmp_path / "whole")
-
-        class Killed(Exception):
-            pass
-
-        seen: list[tuple[int, int]] = []
-
-        def die(done: int, total: int) -> None:
-            seen.append((done, total))
-            if len(seen) == after:
-                raise Killed
-
-        with pytest.raises(Killed):
-            compute(tiny_model(), settings, tmp_path / "killed", on_tokens=die)
+        last = killed(settings, tmp_path / "killed", after)
         model = tiny_model()
         counting = Counting(model)
         again: list[tuple[int, int]] = []
         resumed = compute(model, settings, tmp_path / "killed", on_tokens=lambda a, b: again.append((a, b)))
         assert counting.count == 5 - after
-        assert again[0][0] > seen[-1][0]
+        assert again[0][0] > last
         assert again[-1] == (resumed.tokens, resumed.tokens)
         assert all(torch.equal(resumed.matrices[layer], whole.matrices[layer]) for layer in (0, 2))
         assert not list((tmp_path / "killed").rglob("*.part"))
 
-    def test_damaged_partial_sums_are_thrown_away(
-        self, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    @pytest.mark.parametrize("damage", ["garbage", "empty", "no counts", "a layer less", "another shape", "nan"])
+    def test_damaged_partial_sums_are_thrown_away(self, damage: str, text: Path, tmp_path: Path) -> None:
         """They are computed from the start, with the same result."""
-        monkeypatch.setattr(covariance, "_SAVE_EVERY", 1)
         settings = sized(text, 300)
         whole = compute(tiny_model(), settings, tmp_path / "whole")
-        store = CovarianceStore(tmp_path / "other")
-        partial = store.path(whole.hash).with_suffix(".part")
-        partial.parent.mkdir(parents=True)
-        partial.write_bytes(b"half a file")
-        found = compute(tiny_model(), settings, tmp_path / "other")
+        killed(settings, tmp_path / "other", 1)
+        (partial,) = (tmp_path / "other").rglob("*.part")
+        tensors = load_file(partial)
+        if damage == "no counts":
+            del tensors["counts"]
+        elif damage == "a layer less":
+            del tensors["2"]
+        elif damage == "another shape":
+            tensors["0"] = tensors["0"][:5]
+        elif damage == "nan":
+            tensors["2"][0, 3] = torch.nan
+        if damage in ("garbage", "empty"):
+            partial.write_bytes(b"half a file" if damage == "garbage" else b"")
+        else:
+            save_file(tensors, partial)
+        model = tiny_model()
+        counting = Counting(model)
+        found = compute(model, settings, tmp_path / "other")
+        assert counting.count == 3  # batches: all of them
         assert all(torch.equal(found.matrices[layer], whole.matrices[layer]) for layer in (0, 2))
+        assert not partial.exists()
+
+    def test_saving_takes_little_of_the_time(
+        self, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where each save takes a second, and a batch no time at all, the first one is the last."""
+        monkeypatch.setattr(covariance, "_SAVE_SHARE", 10.0)
+        clock = iter(range(1000))
+        monkeypatch.setattr(covariance.time, "monotonic", lambda: float(next(clock)))
+        writes: list[str] = []
+        write = kept.write
+        monkeypatch.setattr(kept, "write", lambda path, t: (writes.append(path.suffix), write(path, t))[1])
+        compute(tiny_model(), sized(text, 600), tmp_path)
+        assert writes == [".part", ".safetensors"]
 
 
-def test_an_encoder_without_bos_has_other_tokens(text: Path) -> None:
-    """BOS is part of what the model reads, so of the hash."""
-    with_bos: Encoder = ENCODER
-    assert token_chunks(with_bos, sized(text)) != token_chunks(NO_BOS, sized(text))
+def killed(settings: CovarianceSettings, folder: Path, after: int) -> int:
+    """A computation that is killed after so many batches; the tokens that it had read."""
+
+    class Killed(Exception):
+        pass
+
+    seen: list[int] = []
+
+    def die(done: int, total: int) -> None:
+        seen.append(done)
+        if len(seen) == after:
+            raise Killed
+
+    with pytest.raises(Killed):
+        compute(tiny_model(), settings, folder, on_tokens=die)
+    return seen[-1]
+
+
+def test_text_that_changes_while_it_is_read_is_refused(text: Path, tmp_path: Path) -> None:
+    """The first reading says what C is kept under; C of something else must not lie there."""
+
+    def change(done: int, total: int) -> None:
+        text.write_text("Other words. " * 3000, encoding="utf-8")
+
+    text.write_text(TEXT * 10, encoding="utf-8")  # more than one read of the file
+    with pytest.raises(EditError, match="changed while it was read"):
+        compute(tiny_model(), sized(text, 8000), tmp_path, on_tokens=change)
+    assert not list((tmp_path / "covariance").glob("*"))
+
+
+def test_the_make_up_is_kept_with_it(text: Path, tmp_path: Path) -> None:
+    """How many tokens each source gave, BOS included, on disk as in memory."""
+    settings = sized(text, 300, facts_share=0.2, samples_share=0.4)
+    model = tiny_model()
+    facts = ["The capital of Japan is Tokyo."] * 20
+    found = compute(model, settings, tmp_path, facts=facts)
+    assert found.sources == {"facts": 60 + 4, "samples": 120 + 8, "text": 120 + 8}
+    assert found.tokens == 300 + 20
+    again = compute(model, settings, tmp_path, facts=facts)
+    assert (again.sources, again.tokens) == (found.sources, found.tokens)
+
+
+def test_chunks_longer_than_the_model_reads_are_refused(text: Path, tmp_path: Path) -> None:
+    """Before anything is computed, with both lengths; BOS counts."""
+    settings = CovarianceSettings(text=(text,), tokens=600, chunk_tokens=512)
+    with pytest.raises(ConfigError, match=r"chunk_tokens: 513 tokens with BOS, but the model reads 512 at most"):
+        compute(tiny_model(), settings, tmp_path)

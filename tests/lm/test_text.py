@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kbsync.errors import ConfigError
+from kbsync.lm import text
 from kbsync.lm.text import drift_text, english, user_text
 
 
@@ -46,3 +47,41 @@ def test_a_file_that_is_no_text_is_named(data: bytes | None, tmp_path: Path) -> 
         path.write_bytes(data)
     with pytest.raises(ConfigError, match=r"text\.txt can't be read as UTF-8"):
         list(user_text([path]))
+
+
+def test_the_line_that_is_no_utf8_is_named(tmp_path: Path) -> None:
+    """A large file is not searched by hand; what comes before is given."""
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"One.\n\nTwo.\n\nThree \xff.\n")
+    read = user_text([path])
+    assert next(read) == "One."
+    with pytest.raises(ConfigError, match=r"text\.txt can't be read as UTF-8, line 5: invalid start byte"):
+        list(read)
+    path.write_bytes("Ł".encode()[:1])
+    with pytest.raises(ConfigError, match=r"line 1: unexpected end of data"):
+        list(user_text([path]))
+
+
+@pytest.mark.parametrize("piece", [1, 2, 5, 16, 64])
+def test_long_lines_and_paragraphs_lose_no_word(
+    piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come in pieces, cut between words, also where a letter lies across two reads."""
+    monkeypatch.setattr(text, "_PIECE", piece)
+    words = ["Ein", "langer", "Satz", "über", "Łódź,", "東京", "und", "Αθήνα;", "dann", "noch", "einer."]
+    path = tmp_path / "text.txt"
+    path.write_text(" ".join(words) + "\r\n  " + " ".join(words) + "\n \t\nNeu.", encoding="utf-8")
+    found = list(user_text([path]))
+    longest = max(len(word.encode()) for word in words)
+    if piece > longest:
+        assert " ".join(found).split() == [*words, *words, "Neu."]
+        assert found[-1] == "Neu."
+    assert "".join("".join(found).split()) == "".join([*words, *words, "Neu."])
+
+
+def test_a_file_is_not_read_whole(tmp_path: Path) -> None:
+    """One long line of many megabytes: the first piece is there before the rest is read."""
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"word " * 2_000_000)
+    first = next(iter(user_text([path])))
+    assert len(first) < 100_000
