@@ -12,6 +12,8 @@ _INK: Colour = (30, 30, 30)
 _MEASURED: Colour = (20, 70, 140)
 _LAW: Colour = (150, 170, 210)
 _LIMIT: Colour = (170, 60, 30)
+_FAR = 3.0  # times the cost that a rule allows: as far as its panel reaches
+_COSTS = ("perplexity_ratio", "neighborhood_drop")  # figures that grow with the live set
 _WIDTH, _HEIGHT = 560, 170
 _LEFT, _TOP, _BELOW, _RIGHT = 110, 40, 40, 60
 
@@ -26,7 +28,8 @@ PANELS = {
 
 def draw(result: Mapping[str, Any]) -> bytes:
     """A PNG of `kbsync bench capacity`'s JSON: what was measured (dark), the law fitted to it (light), the gate's
-    limit (brown, across), and how many edits keep the rule (brown, upright). Panels without a figure are left out.
+    limit (brown, across), and how many edits keep the rule (brown, upright). What lies far beyond the limit is
+    drawn at the panel's edge; panels without a figure are left out.
     """
     curve: Sequence[Mapping[str, Any]] = result["curve"]
     rules = {one["rule"]: one for one in result["capacity"]["rules"]}
@@ -74,6 +77,11 @@ class _Panel:
         limit = figure(rule, self.fitted["limit"]) if self.fitted else None
         values = [value for _, value in self.points] + ([limit] if limit is not None else [])
         self.low, self.high = min(values), max(values)
+        if self.fitted is not None:  # what is far beyond the limit would leave it no room
+            far = figure(rule, _FAR * self.fitted["limit"])
+            self.low, self.high = (
+                (self.low, min(self.high, far)) if rule in _COSTS else (max(self.low, far), self.high)
+            )
         if self.high - self.low < 1e-9:
             self.low, self.high = self.low - 0.01, self.high + 0.01
         self._frame(title)
@@ -120,6 +128,7 @@ class _Panel:
         return _LEFT + round(_WIDTH * math.log(edits / self.first) / math.log(self.last / self.first))
 
     def _y(self, value: float) -> int:
+        value = min(max(value, self.low), self.high)
         return self.top + round(_HEIGHT * (self.high - value) / (self.high - self.low))
 
 

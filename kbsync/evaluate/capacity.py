@@ -134,7 +134,9 @@ def estimate(rule: str, samples: Sequence[Sample], limit: float) -> Estimate | N
     drawn = draws[1:].sort().values
     ends = [float(drawn[round(share * (len(drawn) - 1))]) for share in (0.025, 0.975)]
     central = float(draws[0])
-    found = [_within(one, holds, breaks) for one in (central, min(ends[0], central), max(ends[1], central))]
+    found = [
+        _within(round(one, 6), holds, breaks) for one in (central, min(ends[0], central), max(ends[1], central))
+    ]
     return Estimate(rule, found[0], found[1], found[2], holds, breaks, limit, law)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kbsync.edit.load import load_of
 from kbsync.edit.memit import Rebuilt
 from kbsync.facts import EditRequest
 from kbsync.sync.progress import Task
@@ -17,17 +16,14 @@ def rebuild(bench: Workbench, live: Sequence[EditRequest], task: Task) -> Rebuil
     return bench.editor.rebuild(live, load_targets(bench, live), on_step=task.describe)
 
 
-def counts(bench: Workbench, rebuilt: Rebuilt, facts: int) -> dict[str, float]:
+def counts(rebuilt: Rebuilt, facts: int) -> dict[str, float]:
     """What the rebuild took, for the run's row."""
     misses = rebuilt.misses
-    load = load_of(bench.editor, rebuilt)
     return {
         "facts": facts,
         "missed_after_solve": misses[0] if misses else 0,
         "missed_after_repair": misses[-1] if misses else 0,
         "repair_rounds": max(len(misses) - 1, 0),
         "residual": round(rebuilt.residual, 6),
-        "occupied": round(load.occupied, 6),
-        "drift": round(load.drift, 6),
         **{f"{part}_s": round(seconds, 3) for part, seconds in rebuilt.seconds.items()},
     }

@@ -94,7 +94,7 @@ class Sync:
 
         with self._stage("rebuild") as task:
             rebuilt = building.rebuild(self.bench, [stored.request for stored in live], task)
-            self._count("rebuild", building.counts(self.bench, rebuilt, len(live)))
+            self._count("rebuild", building.counts(rebuilt, len(live)))
         return rebuilt
 
     def evaluate(self, live: Sequence[StoredRequest], rebuilt: Rebuilt) -> None:

@@ -52,11 +52,11 @@ def settled(rig: Rig, **changes: dict[str, Any]) -> Report:
 
 
 def test_every_judged_candidate_has_its_room(two: Rig) -> None:
-    """Load and drift in the rebuild's counts, misses and estimate as metrics of the run, the same in the report."""
+    """Load and drift in the counts of the evaluation; misses and estimate as metrics and in the report."""
     two.world.changes(*WINDOW_1[2:4])
     report = two.sync(gate={"max_perplexity_ratio": 1.5})
-    assert 0 < report.counts["rebuild"]["occupied"] < 1
-    assert report.counts["rebuild"]["drift"] > 0
+    assert 0 < report.counts["evaluate"]["occupied"] < 1
+    assert report.counts["evaluate"]["drift"] > 0
     room = report.room
     assert room is not None
     assert (room.facts, room.rule) == (4, "perplexity_ratio")
