@@ -90,7 +90,8 @@ def test_the_next_sync_keeps_what_fits_and_goes_live(full: tuple[Rig, Report]) -
     report = settled(rig)
     kept = int(report.counts["plan"]["wanted"])
     assert report.counts["plan"]["held: model full"] == 6 - kept == len(rig.rows(HELD))
-    assert rig.published() == report.checkpoint.name if report.checkpoint else False
+    assert report.checkpoint is not None
+    assert rig.published() == report.checkpoint.name
     for _ in range(2):
         again = rig.sync(**NARROW)
         assert again.status is RunStatus.UNCHANGED
@@ -120,6 +121,19 @@ def test_a_retired_fact_makes_room_for_a_held_one(full: tuple[Rig, Report]) -> N
     report = rig.sync(**NARROW)
     assert report.counts["plan"]["wanted"] == kept
     assert report.counts["plan"].get("held: model full", 0) == held - 1
+
+
+def test_what_the_base_model_knows_takes_no_room(full: tuple[Rig, Report]) -> None:
+    """A fact that would be the first to be held is wanted beside as many as fit, and is not among the edits."""
+    rig, refused = full
+    with rig.bench() as bench, bench.store.begin() as tx:
+        tx.execute(text("UPDATE edit_requests SET status = 'known' WHERE subject = 'Q1001'"))
+    report = rig.sync(**NARROW)
+    assert refused.room is not None
+    assert refused.room.keeps is not None
+    assert report.counts["plan"]["wanted"] == refused.room.keeps + 1
+    assert report.counts["rebuild"]["facts"] == refused.room.keeps
+    assert ("Q1001",) not in rig.rows(HELD)
 
 
 def test_other_settings_lift_the_limit(full: tuple[Rig, Report]) -> None:
