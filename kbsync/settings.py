@@ -11,7 +11,7 @@ import difflib
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -53,6 +53,14 @@ class ModelSettings(Section):
 
     base: str = Field("embedded", description="`embedded`, a Hugging Face id, a model folder, or a GGUF file")
     device: str = Field("auto", description="`auto` (CUDA where there is one), `cpu`, or `cuda:N`")
+    device_map: Literal["off", "auto", "balanced", "balanced_low_0", "sequential"] = Field(
+        "off",
+        description="how a model beyond one card is spread over all CUDA devices, then memory, then disk; "
+        "the names are accelerate's",
+    )
+    max_memory: tuple[str, ...] = Field(
+        (), description="with `device_map`: what it may use of which device, such as `0=70GiB`, `cpu=100GiB`"
+    )
     bos: Literal["auto", "always", "never"] = Field(
         "auto", description="put the BOS token in front of plain prompts; auto: where the tokenizer has one"
     )
@@ -134,7 +142,9 @@ class EditSettings(Section):
     prefixes: int = Field(0, ge=0, description="seeded prefixes sampled from the model, as contexts of z")
     chat_context: bool = Field(False, description="also solve z inside the model's chat template")
     bare_context: bool = Field(False, description="also solve z without BOS, where the model takes one")
-    batch_size: int = Field(64, ge=1, description="requests solved together")
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto", description="requests solved together; auto: 64 on a CPU, what a CUDA device has room for"
+    )
     solve_dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="precision of the layers above while z is solved; auto: bfloat16 where it is native"
     )
@@ -318,7 +328,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 def _explain(error: ValidationError, path: Path | None) -> str:
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if "[" not in str(part))  # no `tuple[int, ...]`
+    where = ".".join(str(part) for part in first["loc"] if "[" not in str(part) and part != "constrained-int")
+    # (of a key that takes several types, the types are left out: `tuple[int, ...]`)
     source = str(path) if path is not None else "the settings"
     if first["type"] == "extra_forbidden":
         near = _nearest(first["loc"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from kbsync.errors import ConfigError
 from kbsync.facts import EditRequest, Outcome, Phase, PromptKind
@@ -78,12 +79,29 @@ def ask_candidate(bench: Workbench, requests: Sequence[EditRequest], base: Asked
 def _ask(
     bench: Workbench, requests: Sequence[EditRequest], contrasts: Mapping[str, str | None], phase: Phase
 ) -> Asked:
-    from kbsync.evaluate import probes
+    from kbsync.evaluate.answers import ANSWER_TOKENS
     from kbsync.evaluate.surroundings import said_elsewhere
 
-    model, encoder = bench.base.model, bench.base.encoder
-    with bench.progress.stage("ask the base model" if phase is Phase.BEFORE else "ask the candidate"):
-        outcomes = probes.ask(model, encoder, requests, contrasts, phase)
-        outcomes = probes.with_neighbor_answers(model, encoder, requests, outcomes)
-        elsewhere = said_elsewhere(model, encoder, requests)
+    outcomes = ask(bench, requests, phase, contrasts, {PromptKind.NEIGHBORHOOD: ANSWER_TOKENS})
+    with bench.progress.stage("ask elsewhere"):
+        elsewhere = said_elsewhere(bench.base.model, bench.base.encoder, requests)
     return Asked(tuple(outcomes), elsewhere)
+
+
+def ask(
+    bench: Workbench,
+    requests: Sequence[EditRequest],
+    phase: Phase,
+    contrasts: Mapping[str, str | None] | None = None,
+    say: Mapping[PromptKind, int] = MappingProxyType({}),
+) -> list[Outcome]:
+    """Outcomes of the model as it is now: against the requests' old objects, where there are no `contrasts`.
+
+    `say`: as `kbsync.evaluate.probes.ask` takes it.
+    """
+    from kbsync.evaluate import probes
+
+    if contrasts is None:
+        contrasts = {request.content_hash: request.target_old for request in requests}
+    with bench.progress.stage("ask the base model" if phase is Phase.BEFORE else "ask the candidate"):
+        return probes.ask(bench.base.model, bench.base.encoder, requests, contrasts, phase, say=say)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kbsync.bench import trial
+from kbsync.bench.asking import ask
 from kbsync.bench.edits import real_changes
 from kbsync.bench.machine import machine
 from kbsync.bench.serial import Serial, run_serial
@@ -84,13 +85,12 @@ def bench_editor(bench: Workbench, edits: int, serial: bool = False) -> EditorBe
     requests = real_changes(bench.catalogue, edits)
     solved = trial.solve(bench, requests)
     rebuilt = trial.rebuild(bench, requests, solved.targets)
-    with bench.progress.stage("evaluate"):
-        quality = _quality(bench, requests)
+    quality = _quality(bench, requests)
     beside, beside_quality = None, None
     if serial:
         with bench.progress.stage("serial"):
             beside = run_serial(bench.editor, requests, SERIAL_WEIGHT, bench.settings.edit.seed)
-            beside_quality = _quality(bench, requests)
+        beside_quality = _quality(bench, requests)
     bench.editor.restore()
     return EditorBench(
         edits=len(requests),
@@ -110,13 +110,9 @@ def _quality(bench: Workbench, requests: Sequence[EditRequest]) -> dict[str, flo
     """The candidate's metrics; the model must hold the candidate."""
     from kbsync.evaluate.drift import text_perplexity
     from kbsync.evaluate.metrics import summarise
-    from kbsync.evaluate.probes import ask
 
-    base = bench.base
-    contrasts = {request.content_hash: request.target_old for request in requests}
-    found = ask(base.model, base.encoder, requests, contrasts, Phase.AFTER)
-    quality = {metric.name: metric.value for metric in summarise(found)}
-    after = text_perplexity(base.model, base.encoder, bench.settings.evaluate)
+    quality = {metric.name: metric.value for metric in summarise(ask(bench, requests, Phase.AFTER))}
+    after = text_perplexity(bench.base.model, bench.base.encoder, bench.settings.evaluate)
     bench.editor.restore()
     quality["perplexity_ratio"] = after / bench.base_perplexity()
     return quality

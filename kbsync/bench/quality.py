@@ -142,6 +142,7 @@ def measure(
         elsewhere={
             name: Pair(share_of(base.elsewhere[name].values()), share_of(said.values()))
             for name, said in after.elsewhere.items()
+            if said
         },
         relations=by_relation(requests, both),
         perplexity=(perplexity, drifted),

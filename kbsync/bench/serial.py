@@ -71,7 +71,7 @@ def _solve(
     rows = contexts.rows(encoder, request)
     essence = contexts.essence(encoder, request)
     whole = [*rows, essence]
-    batch = align([row.inputs for row in whole], [0] * len(whole), adapter.parameter(0).device)
+    batch = align([row.inputs for row in whole], [0] * len(whole), adapter.device)
     columns = torch.tensor([row.subject_last for row in whole], device=batch.ids.device)
     with torch.no_grad(), _watch(adapter, layer, columns, None) as seen:
         logits = _logits(adapter, batch)
@@ -102,7 +102,7 @@ def _logits(adapter: Adapter, batch: Any) -> Tensor:
     out: Tensor = adapter.model(
         input_ids=batch.ids,
         use_cache=False,
-        **adapter.reader.inputs(batch, 0, width, adapter.parameter(0).dtype),
+        **adapter.reader.inputs(batch, 0, width, adapter.dtype),
     ).logits
     return out.float()
 
@@ -142,7 +142,7 @@ def _update(editor: Editor, rows: Sequence[Sequence[Row]], targets: Sequence[Ten
     for number, layer in enumerate(editor.layers):
         keys, hidden = [], []
         for own in rows:
-            batch = align([row.inputs for row in own], [0] * len(own), adapter.parameter(0).device)
+            batch = align([row.inputs for row in own], [0] * len(own), adapter.device)
             columns = torch.tensor([row.subject_last for row in own], device=batch.ids.device)
             with KeyTap(adapter, [layer]) as tap, _watch(adapter, last, columns, None) as seen:
                 _logits(adapter, batch)

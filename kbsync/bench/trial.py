@@ -32,15 +32,15 @@ class Solved:
 
 def solve(bench: Workbench, requests: Sequence[EditRequest]) -> Solved:
     """z of every request, on the base model, in batches of like length as a sync makes them."""
-    editor, size = bench.editor, bench.settings.edit.batch_size
+    editor = bench.editor
     editor.restore()
     started = time.perf_counter()
     order = sorted(requests, key=editor.solver.place)
     solved = []
     with bench.progress.stage("solve", len(order), "edits") as task:
-        for at in range(0, len(order), size):
-            solved += editor.solver.solve(order[at : at + size])
-            task.advance(len(order[at : at + size]))
+        for batch in editor.solver.cut(order):
+            solved += editor.solver.solve(order[batch])
+            task.advance(len(order[batch]))
     seconds = time.perf_counter() - started
     return Solved({t.content_hash: t.z for t in solved}, seconds, tuple(t.steps for t in solved))
 

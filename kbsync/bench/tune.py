@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from kbsync.bench import trial
-from kbsync.bench.asking import Kept, sort_out
+from kbsync.bench.asking import Kept, ask, sort_out
 from kbsync.bench.choice import Limits, Point, choose
 from kbsync.bench.edits import counterfactual
 from kbsync.bench.machine import machine
@@ -275,11 +275,8 @@ def _in_words(point: Point) -> str:
 def _metrics(bench: Workbench, requests: Sequence[EditRequest], phase: Phase) -> list[Metric]:
     """The metrics of the model as it is now."""
     from kbsync.evaluate.metrics import summarise
-    from kbsync.evaluate.probes import ask
 
-    contrasts = {request.content_hash: request.target_old for request in requests}
-    with bench.progress.stage("ask the base model" if phase is Phase.BEFORE else "ask the candidate"):
-        return summarise(ask(bench.base.model, bench.base.encoder, requests, contrasts, phase))
+    return summarise(ask(bench, requests, phase))
 
 
 def parse_layers(text: str) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ from kbsync.checkpoint import durable
 from kbsync.checkpoint.manifest import Manifest, to_json
 from kbsync.checkpoint.tensors import is_finite, tensors_hash
 from kbsync.errors import CheckpointError
+from kbsync.lm.place import real_tensors
 
 MANIFEST = "kbsync-manifest.json"
 
@@ -63,14 +64,16 @@ def _fill(building: Path, model: Any, tokenizer: Any, manifest: Manifest) -> Non
 
 def _check_model(model: Any, manifest: Manifest) -> None:
     """An export must never be the model without its edits, nor one that answers NaN."""
-    parameters: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
-    odd = [name for name, tensor in parameters.items() if not is_finite(tensor)]
-    if odd:
-        raise CheckpointError(f"the model is not exported: {odd[0]} holds NaN or infinity")
-    missing = [name for name in manifest.tensors if name not in parameters]
+    edited: dict[str, torch.Tensor] = {}
+    for name, tensor in real_tensors(model):
+        if not is_finite(tensor):
+            raise CheckpointError(f"the model is not exported: {name} holds NaN or infinity")
+        if name in manifest.tensors:
+            edited[name] = tensor
+    missing = [name for name in manifest.tensors if name not in edited]
     if missing:
         raise CheckpointError(f"the model is not exported: it has no {missing[0]!r}, which was edited")
-    if tensors_hash({name: parameters[name] for name in manifest.tensors}) != manifest.weights_hash:
+    if tensors_hash(edited) != manifest.weights_hash:
         raise CheckpointError("the model is not exported: it does not hold the checkpoint's weights; apply them")
 
 
@@ -92,7 +95,7 @@ def model_card(manifest: Manifest) -> str:
         f"The base model with {len(manifest.live)} facts of Wikidata edited into its weights by kbsync "
         f"{_one_line(manifest.kbsync)} with MEMIT.",
         "",
-        f"- base model: `{_one_line(name)}` ({_one_line(base.family)}, {_one_line(base.dtype)})",
+        f"- base model: `{_one_line(name)}` ({_one_line(base.family)}, {_one_line(base.dtype)}{_stored(manifest)})",
         f"- weights of the base model, sha256: `{base.weights_hash}`",
         f"- edited tensors: {len(manifest.tensors)}, sha256 `{manifest.weights_hash}`",
         f"- made: {manifest.created_at.isoformat()}, run `{_one_line(manifest.run_id)}`",
@@ -106,6 +109,12 @@ def model_card(manifest: Manifest) -> str:
         "Facts that are not listed are the base model's own, and so are its licence, its limits and its faults.",
     ]
     return "\n".join(text) + "\n"
+
+
+def _stored(manifest: Manifest) -> str:
+    """What the base model was stored in, where that is not the type of this export."""
+    stored = str(manifest.settings.get("stored", ""))
+    return f"; stored in {_one_line(stored)}" if stored not in ("", manifest.base.dtype) else ""
 
 
 def _one_line(text: str) -> str:

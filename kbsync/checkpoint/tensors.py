@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 
 from kbsync.checkpoint.manifest import TensorEntry
 from kbsync.errors import CheckpointError
+from kbsync.lm.place import real_weight
 
 
 def dtype_name(tensor: torch.Tensor) -> str:
@@ -59,7 +60,7 @@ def apply_tensors(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -
     bit. Raises CheckpointError when a name, shape or dtype is not the model's.
     """
     check_tensors(tensors)
-    parameters = dict(model.named_parameters(remove_duplicate=False))
+    parameters = _parameters(model, tensors)
     for name, tensor in tensors.items():
         parameter = parameters.get(name)
         if parameter is None:
@@ -89,6 +90,17 @@ def applied(model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> Iter
 @torch.no_grad()
 def _copy_back(model: torch.nn.Module, before: Mapping[str, torch.Tensor]) -> None:
     """Undo without the checks: a base model with a NaN of its own must come back as it was."""
-    parameters = dict(model.named_parameters(remove_duplicate=False))
+    parameters = _parameters(model, before)
     for name, tensor in before.items():
         parameters[name].copy_(tensor)
+
+
+def _parameters(model: torch.nn.Module, names: Iterable[str]) -> dict[str, torch.Tensor]:
+    """The parameters of these names that the model has, to be read and changed in place, also where a model's
+    weights are offloaded."""
+    there = dict(model.named_parameters(remove_duplicate=False))
+    found = {}
+    for name in there.keys() & set(names):
+        module, _, own = name.rpartition(".")
+        found[name] = real_weight(model.get_submodule(module)) if own == "weight" else there[name]
+    return found

@@ -16,9 +16,12 @@ from kbsync.errors import ConfigError
 _BY_RELATION = ("efficacy_success", "efficacy_accuracy", "paraphrase_success", "neighborhood_success")
 _CURVE = (*_BY_RELATION[:3], "paraphrase_accuracy", "neighborhood_success", "neighborhood_unchanged", "score")
 _ELSEWHERE = {
-    "question_in_plain_text": "question in plain text",
-    "without_bos": "without BOS",
-    "in_a_chat_turn": "in a chat turn",
+    "question_in_plain_text": "efficacy accuracy, question in plain text",
+    "without_bos": "efficacy accuracy, without BOS",
+    "in_a_chat_turn": "efficacy accuracy, in a chat turn",
+    "chat_sentence": "efficacy accuracy, in a chat's sentence",
+    "chat_answer_new": "chat answer names the new object",
+    "chat_answer_old": "chat answer names the old object",
 }
 
 out_option = click.option(
@@ -197,7 +200,7 @@ def print_quality(result: Mapping[str, Any]) -> None:
     """One measurement on stdout."""
     show.line(_drawn(result, result["edits"]), "bold")
     rows = [[name.replace("_", " "), *_both(pair)] for name, pair in result["metrics"].items()]
-    rows += [[f"efficacy accuracy, {_ELSEWHERE[name]}", *_both(pair)] for name, pair in result["elsewhere"].items()]
+    rows += [[_ELSEWHERE[name], *_both(pair)] for name, pair in result["elsewhere"].items()]
     show.table(
         ["metric", "base model", "95 %", "candidate", "95 % ", "prompts"],
         rows,

@@ -19,14 +19,19 @@ if TYPE_CHECKING:
 def check_model(settings: Settings) -> Iterator[Check]:
     """The base model is there, its family can be edited, and the device exists. Loads and fetches nothing."""
     from kbsync.cli.checks import Check
-    from kbsync.lm.load import pick_device
+    from kbsync.lm.load import pick_device, placement
 
     spec = settings.model.base
     try:
         yield _base(spec)
     except KbsyncError as error:
         yield Check("model", "fail", str(error), "set model.base, or install what is missing")
-    yield Check("device", "ok", f"{pick_device(settings.model.device)} (model.device: {settings.model.device})")
+    device = pick_device(settings.model.device)
+    where = f"{device} (model.device: {settings.model.device})"
+    if placement(settings.model):
+        where = f"spread (model.device_map: {settings.model.device_map})"
+    kind = "float32" if device.type == "cpu" else "bfloat16"
+    yield Check("device", "ok", f"{where}; weights are loaded and edited in {kind}")
 
 
 def _base(spec: str) -> Check:
@@ -42,7 +47,7 @@ def _base(spec: str) -> Check:
     if path.is_file():
         return Check("model", "ok", f"{path}, a GGUF file; the first sync converts it and checks its family")
     if path.is_dir():
-        return Check("model", "ok", f"{path} ({_family(path / 'config.json')})")
+        return Check("model", "ok", f"{path} ({_family(path / 'config.json')}{_stored(path)})")
     if path.is_absolute() or spec.startswith((".", "~")) or spec.endswith(".gguf"):
         return Check("model", "fail", f"there is no file or folder {spec}", "set model.base to one that is there")
     return _from_hub(spec)
@@ -60,18 +65,28 @@ def _from_hub(spec: str) -> Check:
         return Check("model", "fail", f"{spec!r} is no Hugging Face id, and no file or folder", "set model.base")
     if not isinstance(config, str):
         return Check("model", "warn", f"{spec} is not on this machine yet", "the first sync downloads it")
-    return Check("model", "ok", f"{spec} ({_family(Path(config))}), downloaded")
+    return Check("model", "ok", f"{spec} ({_family(Path(config))}{_stored(Path(config).parent)}), downloaded")
 
 
 def _family(config: Path) -> str:
     """The model type. Raises ModelError, saying why, when it can't be edited."""
     from kbsync.edit.families import family_of
+    from kbsync.lm.precision import quantiser
 
     try:
         read = SimpleNamespace(**json.loads(config.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         raise ModelError(f"{config} is not a model's configuration") from None
+    quantiser(vars(read))
     return family_of(read).name
+
+
+def _stored(folder: Path) -> str:
+    """In which types the weights are stored, as far as they are there."""
+    from kbsync.lm.precision import stored_in
+
+    types = stored_in(folder)
+    return f", stored in {types}" if types else ""
 
 
 def check_checkpoint(settings: Settings) -> Iterator[Check]:

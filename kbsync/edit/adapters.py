@@ -19,6 +19,7 @@ from kbsync.edit.postnorm import into_norm
 from kbsync.errors import ModelError
 from kbsync.lm.batch import Batch
 from kbsync.lm.forest import Grove
+from kbsync.lm.place import Again, bare, is_offloaded, main_device, real_weight
 from kbsync.lm.reader import Head, Reader
 
 
@@ -39,6 +40,7 @@ class Adapter:
         self.model = model
         self.family = family_of(model.config)
         self.reader = Reader(model)
+        self.device = main_device(model)
         self.backbone = getattr(model.base_model, "decoder", model.base_model)  # OPT has a shell around it
         self.layers: nn.ModuleList = getattr(self.backbone, self.family.layers)
         try:
@@ -62,7 +64,13 @@ class Adapter:
     @property
     def d_in(self) -> int:
         """Size of a key: the input of the down-projection."""
-        return self.read_weight(0).shape[1]
+        rows, columns = self._down[0].weight.shape
+        return int(rows if self._transposed else columns)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return self._down[0].weight.dtype  # type: ignore[no-any-return]
 
     def down(self, layer: int) -> nn.Module:
         """The down-projection module of a layer."""
@@ -74,10 +82,8 @@ class Adapter:
         return self._names[layer]
 
     def parameter(self, layer: int) -> Tensor:
-        """The down-projection's weight as the model stores it."""
-        weight = self.down(layer).weight
-        assert isinstance(weight, Tensor)
-        return weight
+        """The down-projection's weight as the model stores it, to be changed in place."""
+        return real_weight(self.down(layer))
 
     def read_weight(self, layer: int) -> Tensor:
         """The weight as (d_out, d_in), a view of the parameter."""
@@ -123,16 +129,15 @@ class Adapter:
         """
         first, last = columns
         view = self._view(*layers)
-        dtype = self.parameter(0).dtype
         inputs = {"input_ids": batch.ids[:, first:last]} if hidden is None else {"inputs_embeds": hidden}
         out = view(
             **inputs,
-            **self.reader.inputs(batch, first, last, dtype),
+            **self.reader.inputs(batch, first, last, self.dtype),
             past_key_values=cache,
             use_cache=cache is not None,
         ).last_hidden_state
         assert isinstance(out, Tensor)
-        return out
+        return out.to(self.device)
 
     def top(self, first: int, dtype: torch.dtype) -> Top:
         """The layers from `first` on with the vocabulary projection, in `dtype` (a copy where it differs).
@@ -144,8 +149,7 @@ class Adapter:
     def _view(self, first: int, last: int) -> Any:
         """The backbone cut down to some of its layers: a shallow copy that shares every weight."""
         if (first, last) not in self._views:
-            view = copy.copy(self.backbone)
-            view._modules = dict(self.backbone._modules)
+            view = bare(self.backbone)
             view._modules[self.family.layers] = nn.ModuleList(self.layers[first:last])
             if getattr(self.model.config, "layer_types", None):  # looked up by the layer's place in the view
                 view.config = copy.copy(self.backbone.config)
@@ -174,14 +178,22 @@ class Top:
         view = adapter._view(first, adapter.n_layers)
         own = adapter.model.get_output_embeddings()
         projection = None
-        if dtype != adapter.parameter(0).dtype:
-            view, projection = copy.copy(view), _cast(own, dtype)
-            view._modules = dict(view._modules)
+        if is_offloaded(adapter.model):
+            view = bare(view)
+            layers = (Again(layer) for layer in view._modules[adapter.family.layers])
+            view._modules[adapter.family.layers] = nn.ModuleList(layers)
+        elif dtype != adapter.dtype:
+            view, projection = bare(view), _cast(own, dtype)
             for name in (adapter.family.layers, adapter.family.norm):
                 view._modules[name] = _cast(view._modules[name], dtype)
         self.dtype = dtype
-        self.device = own.weight.device
+        self.device = adapter.device
         self._view, self._head, self._reader = view, Head(adapter.model, projection), adapter.reader
+
+    @property
+    def module(self) -> nn.Module:
+        """The layers, to look at their weights."""
+        return self._view  # type: ignore[no-any-return]
 
     def run(self, batch: Batch, columns: tuple[int, int], hidden: Tensor, cache: Any) -> Tensor:
         """Final hidden states (R, columns, d) for `hidden` at these columns, after what `cache` holds."""
@@ -192,11 +204,11 @@ class Top:
             use_cache=True,
         ).last_hidden_state
         assert isinstance(out, Tensor)
-        return out
+        return out.to(self.device)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """The vocabulary projection of (…, d), float32."""
-        return self._head(hidden)
+        return self._head(hidden).to(self.device)
 
 
 def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
@@ -215,7 +227,9 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
 def solve_dtype(adapter: Adapter, wanted: str) -> torch.dtype:
     """The type in which z is solved: `auto` is bfloat16 where the processor multiplies it natively, which is
     two to three times faster and moves the solved z by less than its stopping loss; else the model's own."""
-    own = adapter.parameter(0).dtype
+    own = adapter.dtype
+    if is_offloaded(adapter.model):  # there is no copy of what is not there
+        return own
     if wanted == "float32":
         return torch.float32 if own == torch.float32 else own
     native = own != torch.float32 or bool(torch.cpu._is_avx512_bf16_supported())

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from kbsync.facts import EditRequest, Prompt
+from kbsync.lm.place import main_device
 from kbsync.lm.rows import Encoder, Row
-from kbsync.settings import EditSettings
+
+if TYPE_CHECKING:  # the editor runs without what reads the settings
+    from kbsync.settings import EditSettings
 
 PREFIX_TOKENS = 8
 _SEEDS = ("The", "Therefore", "Because", "I", "You")
@@ -68,7 +71,7 @@ def sample_prefixes(model: Any, encoder: Encoder, count: int, seed: int) -> tupl
 @torch.inference_mode()
 def _continue(model: Any, ids: Sequence[int], generator: torch.Generator) -> list[int]:
     out = list(ids)
-    device = model.get_output_embeddings().weight.device
+    device = main_device(model)
     for _ in range(PREFIX_TOKENS):
         logits = model(input_ids=torch.tensor([out], device=device), use_cache=False).logits[0, -1]
         top = logits.float().cpu().topk(5)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -24,7 +25,9 @@ from kbsync.facts import digest
 from kbsync.lm.batch import align
 from kbsync.lm.rows import Encoder
 from kbsync.lm.text import english, user_text
-from kbsync.settings import CovarianceSettings
+
+if TYPE_CHECKING:  # the editor runs without what reads the settings
+    from kbsync.settings import CovarianceSettings
 
 _BATCH = 8  # sequences read together
 _SAVE_EVERY = 8  # batches between saves of the partial sums
@@ -175,7 +178,7 @@ def _batches(chunks: Sequence[list[int]]) -> Iterator[list[list[int]]]:
 @torch.inference_mode()
 def _second_moments(adapter: Adapter, layers: Sequence[int], chunks: Sequence[list[int]]) -> dict[int, Tensor]:
     """Σ k kᵀ over the tokens of a batch, per layer, on the CPU in float64."""
-    device = adapter.parameter(0).device
+    device = adapter.device
     batch = align(chunks, [0] * len(chunks), device)
     with KeyTap(adapter, layers) as tap:
         adapter.run(batch, (0, batch.ids.shape[1]), (0, max(layers) + 1))

@@ -40,22 +40,39 @@ class KeyTap:
     def _record(self, layer: int) -> Any:
         def hook(module: Any, args: tuple[Tensor, ...]) -> None:
             del module
-            self.keys[layer] = args[0].flatten(0, -2)
+            self.keys[layer] = args[0].flatten(0, -2).to(self.adapter.device)
 
         return hook
 
 
+_SUMS = 4 * 1024**3  # bytes of second moments that are summed up at a time on CUDA
+
+
 @torch.inference_mode()
 def bystander_moments(adapter: Adapter, rows: Sequence[Row], layers: Sequence[int]) -> dict[int, Tensor]:
-    """Σ k kᵀ per layer, (d_in, d_in) float64, over every token of `rows` but the subjects' last ones.
+    """Σ k kᵀ per layer, (d_in, d_in) float64 on the CPU, over every token of `rows` but the subjects' last ones.
 
     These keys stand in the very prompts that an edit is asked with; an update that moves their values undoes at
     the words after the subject what it does at the subject. A token that several rows share counts for each.
     """
-    device = adapter.parameter(0).device
-    d = adapter.d_in
+    groves = adapter.reader.plant([row.inputs for row in rows], adapter.device)
+    together = len(layers)
+    if adapter.device.type == "cuda":  # the sums of a large model's layers don't all fit beside it
+        together = max(1, _SUMS // (8 * adapter.d_in**2))
+    sums = {}
+    for at in range(0, len(layers), together):
+        part = _moments(adapter, rows, groves, layers[at : at + together])
+        sums.update({layer: moment.cpu() for layer, moment in part.items()})
+    return sums
+
+
+def _moments(
+    adapter: Adapter, rows: Sequence[Row], groves: Sequence[Grove], layers: Sequence[int]
+) -> dict[int, Tensor]:
+    """The sums of some layers, on the device, in one pass."""
+    device, d = adapter.device, adapter.d_in
     sums = {layer: torch.zeros(d, d, dtype=torch.float64, device=device) for layer in layers}
-    for grove in adapter.reader.plant([row.inputs for row in rows], device):
+    for grove in groves:
         weight = torch.zeros(grove.ids.numel())
         for number, place in grove.places.items():
             weight[list(place)] += 1
@@ -127,7 +144,7 @@ class SubjectPass:
     def read(self, last: int) -> Reading:
         """Keys and values of the current layer, and the hidden states after layer `last`."""
         at, n = self._at, len(self._counts)
-        device = self.adapter.parameter(0).device
+        device = self.adapter.device
         keys = torch.zeros(n, self.adapter.d_in, device=device)
         columns: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by context, so that sums have one order everywhere
         hidden: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -141,7 +158,7 @@ class SubjectPass:
                 columns.setdefault(context, []).append((part.owners[mine], found[mine]))
             if part in self._prompts:
                 top = part.run(self.adapter, (at + 1, last + 1), out) if last > at else out
-                values = self.adapter.down(at)(read)
+                values = self.adapter.down(at)(read).to(device)
                 hidden.append((part.owners, top.flatten(0, 1)[part.spots].float(), values.float()))
         for context in sorted(columns):
             for owners, found in columns[context]:
@@ -178,7 +195,7 @@ class _Part:
 
 
 def _plant(adapter: Adapter, places: Sequence[_Place]) -> list[_Part]:
-    device = adapter.parameter(0).device
+    device = adapter.device
     parts = []
     rows = [place.row.ids[: place.row.subject_last + 1] for place in places]
     for grove in adapter.reader.plant(rows, device):

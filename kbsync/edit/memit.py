@@ -10,6 +10,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -25,7 +26,9 @@ from kbsync.errors import EditError
 from kbsync.facts import EditRequest
 from kbsync.lm.rows import Encoder, Row
 from kbsync.lm.score import score_rows
-from kbsync.settings import EditSettings
+
+if TYPE_CHECKING:  # the editor runs without what reads the settings
+    from kbsync.settings import EditSettings
 
 # Where a norm stands behind the down-projection: passes over the critical layers at most; what may be missing
 # without another one, as a share of ‖z‖; and how much less must be missing than before, or there is no use in it.
@@ -112,7 +115,7 @@ class Editor:
             "covariance_weight": self.settings.covariance_weight,
             "bystander_weight": self.settings.bystander_weight,
             "repair_rounds": self.settings.repair_rounds,
-            "repair_batch": self.settings.batch_size,
+            "repair_batch": self.solver.limit.rule,
         }
 
     def base_weight(self, layer: int) -> Tensor:
@@ -168,6 +171,12 @@ class Editor:
             return Rebuilt(self.tensors(), (), 0.0)
         try:
             return self._build(live, targets, say)
+        except torch.OutOfMemoryError:
+            self.restore()
+            raise EditError(
+                f"{self.adapter.device} has no memory for the rebuild of {len(live)} facts; free some, "
+                "set a smaller edit.batch_size, or see model.device_map"
+            ) from None
         except BaseException:
             self.restore()  # whoever goes on after an error or an interrupt shall not meet half an update
             raise
@@ -194,7 +203,7 @@ class Editor:
         flat = [row for contexts in rows for row in contexts]
         moments = bystander_moments(self.adapter, flat, self.layers)
         return {
-            layer: self.settings.covariance_weight * self.covariance.matrices[layer].to(moment.device)
+            layer: self.settings.covariance_weight * self.covariance.matrices[layer]
             + self.settings.bystander_weight * moment
             for layer, moment in moments.items()
         }
@@ -209,7 +218,7 @@ class Editor:
         alone, which all layers share. What λ held back is not asked for again, so λ means what it does elsewhere.
         """
         wanted = sorted(targets)
-        z = torch.stack([targets[i] for i in wanted], dim=1).to(self.adapter.parameter(0).device)  # (d, m)
+        z = torch.stack([targets[i] for i in wanted], dim=1).to(self.adapter.device)  # (d, m)
         goal, before = z, float("inf")
         for _ in range(1 if self.adapter.exact else _PASSES):
             missing, hidden = self._pass(ground, goal, wanted)
@@ -232,10 +241,10 @@ class Editor:
             residual = torch.zeros_like(found.hidden)
             residual[:, wanted] = (goal - found.hidden[:, wanted]) / left
             change, unheard = self.adapter.into_values(layer, found.values, residual)
-            solved = solution(change, found.keys, ground.preserved[layer], 1.0)
+            solved = solution(change, found.keys, ground.preserved[layer].to(found.keys.device), 1.0)
             ground.taken.setdefault(layer, taken_by(solved.directions, found.keys))
             weight = self.adapter.read_weight(layer)
-            self.adapter.write_weight(layer, (weight.double() + solved.delta).to(weight.dtype))
+            self.adapter.write_weight(layer, (weight.double() + solved.delta.to(weight.device)).to(weight.dtype))
             missing = unheard[:, wanted].to(goal.dtype)
         return missing, subject.read(last).hidden[:, wanted]
 
@@ -258,8 +267,8 @@ class Editor:
             say(f"repair {number}: {len(missed)} missed")
             before = self.tensors()
             targets: dict[int, Tensor] = {}
-            for at in range(0, len(missed), self.settings.batch_size):
-                part = missed[at : at + self.settings.batch_size]
+            for batch in self.solver.cut([live[i] for i in missed]):
+                part = missed[batch]
                 solved = self.solver.solve([live[i] for i in part], steps=self._repair_steps)
                 targets.update({i: target.z for i, target in zip(part, solved, strict=True)})
             self._update(ground, targets)

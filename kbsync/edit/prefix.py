@@ -47,4 +47,4 @@ class PrefixCache(DynamicCache):
 
     def take(self, rows: Tensor) -> None:
         """Keep only some rows, when the others have converged."""
-        self.stored = {layer: (k[rows], v[rows]) for layer, (k, v) in self.stored.items()}
+        self.stored = {layer: (k[rows.to(k.device)], v[rows.to(v.device)]) for layer, (k, v) in self.stored.items()}

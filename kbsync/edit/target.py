@@ -15,12 +15,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  the library's own habit
 
 from kbsync.edit.adapters import Adapter, Top, solve_dtype
+from kbsync.edit.batches import limit_for, request_bytes
 from kbsync.edit.contexts import Contexts
 from kbsync.edit.descent import Descent
 from kbsync.edit.prefix import PrefixCache
@@ -28,7 +30,9 @@ from kbsync.errors import EditError
 from kbsync.facts import EditRequest
 from kbsync.lm.batch import Batch, align
 from kbsync.lm.rows import Encoder, Row
-from kbsync.settings import EditSettings
+
+if TYPE_CHECKING:  # the editor runs without what reads the settings
+    from kbsync.settings import EditSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +193,23 @@ class TargetSolver:
         self.layer = layer
         self.settings = settings
         self.top = adapter.top(layer + 1, solve_dtype(adapter, settings.solve_dtype))
+        self.limit = limit_for(adapter, self.top, settings)
 
     def with_settings(self, settings: EditSettings) -> TargetSolver:
         """One with other settings; the layers above, as they were read for this one, serve both."""
         other = copy.copy(self)
         other.settings = settings
+        other.limit = limit_for(self.adapter, self.top, settings)
         return other
+
+    def cut(self, requests: Sequence[EditRequest]) -> list[slice]:
+        """`requests`, in the order given, as batches that are solved together."""
+        return self.limit.cut(len(requests), lambda i: self._bytes(requests[i]))
+
+    def _bytes(self, request: EditRequest) -> int:
+        rows = self.contexts.rows(self.encoder, request)
+        rows.append(self.contexts.essence(self.encoder, request))
+        return request_bytes(self.adapter, self.top, self.layer, rows)
 
     def length(self, request: EditRequest) -> int:
         """Tokens after the subject in the longest context: requests of like length make good batches."""

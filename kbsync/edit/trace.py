@@ -134,7 +134,7 @@ class Tracer:
         return len(KINDS) * self.adapter.n_layers * sum(traced_tokens(row) for row in rows)
 
     def _trace(self, rows: Sequence[Row], on_states: Callable[[int], None] | None) -> list[Trace]:
-        device = self.adapter.parameter(0).device
+        device = self.adapter.device
         batch = align([row.inputs for row in rows], [row.subject_first for row in rows], device)
         clean, probability = self._clean(batch, rows)
         whole, corrupted = self._corrupted(batch, rows)
@@ -236,5 +236,5 @@ def embedding_deviation(adapter: Adapter, rows: Sequence[Row]) -> float:
     """σ: the standard deviation of all numbers in the embeddings of the rows' subjects."""
     embedding = adapter.model.get_input_embeddings()
     ids = [token for row in rows for token in row.ids[row.subject_first : row.subject_last + 1]]
-    found: Tensor = embedding(torch.tensor(ids, device=embedding.weight.device))
+    found: Tensor = embedding(torch.tensor(ids, device=adapter.device))
     return float(found.double().std())

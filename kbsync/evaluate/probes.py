@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from kbsync.errors import ModelError
-from kbsync.evaluate.answers import ANSWER_TOKENS, answer_of
+from kbsync.evaluate.answers import answer_of
 from kbsync.facts import EditRequest, Outcome, Phase, Prompt, PromptKind
 from kbsync.lm.rows import Encoder, Row
-from kbsync.lm.score import Score, say, score_rows
+from kbsync.lm.score import Score, say, score_and_say, score_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +64,26 @@ def ask(
     contrasts: Mapping[str, str | None],
     phase: Phase,
     on_prompts: Callable[[int], None] | None = None,
+    say: Mapping[PromptKind, int] = MappingProxyType({}),
 ) -> list[Outcome]:
-    """Outcomes of all probes of `requests` on `model`, in order. `contrasts` is by content hash."""
+    """Outcomes of all probes of `requests` on `model`, in order. `contrasts` is by content hash.
+
+    At prompts of the kinds in `say` the outcome has what greedy decoding says in up to so many tokens (`said`).
+    """
     probes = [p for request in requests for p in probes_of(request, contrasts.get(request.content_hash))]
-    rows: list[Row] = []
-    for probe in probes:
-        rows += [row_of(encoder, probe, text) for text in (probe.wins, probe.loses) if text]
-    scores = iter(score_rows(model, rows, on_prompts))
-    return [_outcome(p, phase, next(scores), next(scores) if p.loses else None) for p in probes]
+    pairs = [[row_of(encoder, probe, text) for text in (probe.wins, probe.loses) if text] for probe in probes]
+    asked = [(pair[0], say[p.kind]) for p, pair in zip(probes, pairs, strict=True) if p.kind in say]
+    found, said = score_and_say(
+        model, encoder.tokenizer, [row for pair in pairs for row in pair], asked, on_prompts
+    )
+    scores, texts = iter(found), iter(said)
+    return [
+        replace(
+            _outcome(p, phase, next(scores), next(scores) if p.loses else None),
+            said=next(texts) if p.kind in say else None,
+        )
+        for p in probes
+    ]
 
 
 def _outcome(probe: Probe, phase: Phase, wins: Score, loses: Score | None) -> Outcome:
@@ -96,30 +109,9 @@ def prompt_count(requests: Sequence[EditRequest]) -> int:
     return sum(2 * (2 + len(r.paraphrases) + len(r.neighborhood)) for r in requests)
 
 
-def greedy_answers(
-    model: Any,
-    encoder: Encoder,
-    requests: Sequence[EditRequest],
-    tokens: int,
-    on_prompts: Callable[[int], None] | None = None,
-) -> list[str]:
+def greedy_answers(model: Any, encoder: Encoder, requests: Sequence[EditRequest], tokens: int) -> list[str]:
     """What greedy decoding says after each request's rewrite prompt."""
-    rows = [encoder.plain(request.rewrite) for request in requests]
-    return say(model, encoder.tokenizer, rows, tokens, on_batch=on_prompts)
-
-
-def with_neighbor_answers(
-    model: Any,
-    encoder: Encoder,
-    requests: Sequence[EditRequest],
-    outcomes: Sequence[Outcome],
-) -> list[Outcome]:
-    """`outcomes` of `requests`, those at neighborhood prompts with what greedy decoding says there (`said`)."""
-    prompts = {(r.content_hash, i): n.prompt for r in requests for i, n in enumerate(r.neighborhood)}
-    asked = [o for o in outcomes if o.kind is PromptKind.NEIGHBORHOOD]
-    rows = [encoder.plain(prompts[o.content_hash, o.index]) for o in asked]
-    said = iter(say(model, encoder.tokenizer, rows, ANSWER_TOKENS))
-    return [replace(o, said=next(said)) if o.kind is PromptKind.NEIGHBORHOOD else o for o in outcomes]
+    return say(model, encoder.tokenizer, [encoder.plain(request.rewrite) for request in requests], tokens)
 
 
 def contrast_of(request: EditRequest, base_says: str) -> str | None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import shutil
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from kbsync.errors import ModelError
+from kbsync.lm.precision import note_source
 
 # Bump when the conversion itself changes, so that an old cached folder is not taken for a new one.
 CONVERSION = 1
@@ -69,3 +71,14 @@ def _write(gguf: Path, folder: Path) -> None:
     model.config.__dict__.pop("quantization_config", None)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    note_source(folder, _types(gguf))
+
+
+def _types(gguf: Path) -> Counter[str]:
+    """How many numbers of each GGUF type the file has."""
+    from gguf import GGUFReader
+
+    counts: Counter[str] = Counter()
+    for tensor in GGUFReader(gguf).tensors:
+        counts[tensor.tensor_type.name] += int(tensor.n_elements)
+    return counts

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, FineGrainedFP8Config
 
 from kbsync.errors import ModelError
 from kbsync.lm import gguf
+from kbsync.lm.place import main_device
+from kbsync.lm.precision import quantiser, read_config, stored_in
 from kbsync.lm.rows import Encoder
 from kbsync.settings import ModelSettings
 
@@ -25,7 +29,8 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 class BaseModel:
     """A loaded base model. Its weights are the ground that every rebuild starts from.
 
-    `weights_hash` and `tokenizer_hash` are sha256 over the files they were read from.
+    `weights_hash` and `tokenizer_hash` are sha256 over the files they were read from; `stored` says in which types
+    these files hold the weights, whatever they were loaded in.
     """
 
     spec: str
@@ -35,11 +40,12 @@ class BaseModel:
     encoder: Encoder
     weights_hash: str
     tokenizer_hash: str
+    stored: str
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
-        return next(self.model.parameters()).device  # type: ignore[no-any-return]
+        """Where inputs go, and where the weights lie unless the model is spread over devices."""
+        return main_device(self.model)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -123,17 +129,24 @@ def _from_hub(spec: str) -> Path:
 def load_base(settings: ModelSettings) -> BaseModel:
     """Load the base model, frozen and in evaluation mode: float32 on the CPU, bfloat16 on CUDA.
 
+    `device_map` spreads it over several devices, and over memory and disk where these have no room for it.
+
     Raises ModelError, in one line, for anything that keeps it from being loaded.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     device = pick_device(settings.device)
+    placed = placement(settings)
     folder = find_folder(settings.base, settings.cache)
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     try:
+        quantised = quantiser(read_config(folder))
+    except ModelError as error:
+        raise ModelError(f"{folder} can't be loaded: {error}") from None
+    try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model, found = _read(folder, dtype)
+        model, found = _read(folder, dtype, placed, quantised)
     except Exception as error:  # transformers raises OSError, ValueError, KeyError, SafetensorError, …
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{folder} can't be loaded as a causal language model: {cause}") from None
@@ -142,7 +155,9 @@ def load_base(settings: ModelSettings) -> BaseModel:
         raise ModelError(f"{folder} lacks the weight {name}" + (f" and {more} more" if more else ""))
     if not tokenizer.is_fast:
         raise ModelError(f"{folder}: its tokenizer gives no offsets (no tokenizer.json), which editing needs")
-    model.to(device).eval().requires_grad_(False)
+    if not placed:
+        model.to(device)
+    model.eval().requires_grad_(False)
     return BaseModel(
         spec=settings.base,
         folder=folder,
@@ -151,19 +166,62 @@ def load_base(settings: ModelSettings) -> BaseModel:
         encoder=Encoder(tokenizer, bos=settings.bos),
         weights_hash=_hash_files([folder / "config.json", *sorted(folder.glob("*.safetensors"))]),
         tokenizer_hash=_hash_files([f for f in _tokenizer_files(folder) if f.exists()]),
+        stored=stored_in(folder),
     )
 
 
-def _read(folder: Path, dtype: torch.dtype) -> tuple[Any, dict[str, Any]]:
-    """The model, and what transformers says about the keys that it found."""
+def placement(settings: ModelSettings) -> dict[str, Any]:
+    """Where transformers is told to put the model's parts; nothing for a model on one device.
+
+    Raises ModelError for settings that contradict one another, and for a share of memory that can't be read.
+    """
+    if settings.device_map == "off":
+        if settings.max_memory:
+            raise ModelError("model.max_memory says how a model is spread; set model.device_map, too")
+        return {}
+    if settings.device != "auto":
+        raise ModelError(
+            f"model.device is {settings.device} and model.device_map is {settings.device_map}: "
+            "leave one of them at its default"
+        )
+    placed: dict[str, Any] = {"device_map": settings.device_map, "offload_folder": settings.cache / "offload"}
+    if settings.max_memory:
+        placed["max_memory"] = dict(_share(one) for one in settings.max_memory)
+    return placed
+
+
+def _share(text: str) -> tuple[int | str, str]:
+    """`0=70GiB` → (0, "70GiB"): how much of a device may be used."""
+    device, _, size = text.partition("=")
+    if not (device == "cpu" or device.isdecimal()) or not re.fullmatch(r"\d+(\.\d+)?[KMGT]i?B", size):
+        raise ModelError(f"model.max_memory: {text!r} is not a device and a size, such as 0=70GiB or cpu=100GiB")
+    if device.isdecimal() and int(device) >= torch.cuda.device_count():
+        raise ModelError(f"model.max_memory: torch sees no CUDA device {device}")
+    return (int(device) if device.isdecimal() else device), size
+
+
+def _read(
+    folder: Path, dtype: torch.dtype, placed: Mapping[str, Any], quantised: Mapping[str, Any] | None
+) -> tuple[Any, dict[str, Any]]:
+    """The model as plain numbers, and what transformers says about the keys that it found."""
+    plain = {}
+    if quantised:
+        plain["quantization_config"] = FineGrainedFP8Config.from_dict(  # type: ignore[no-untyped-call]
+            {**quantised, "dequantize": True}
+        )
     read: Any = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=dtype,
         use_safetensors=True,
         trust_remote_code=False,
         output_loading_info=True,
+        **placed,
+        **plain,
     )
     model, found = read
+    if quantised:  # what is left of the quantiser would turn edited weights into codes again when they are saved
+        model.hf_quantizer, model._weight_conversions = None, None
+        model.config.__dict__.pop("quantization_config", None)
     return model, found
 
 

@@ -6,21 +6,37 @@ our own where a model goes by positions; a model that goes by columns instead ge
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
-from kbsync.lm.batch import Batch
 from kbsync.lm.forest import SIZE, Grove, plant
+from kbsync.lm.place import bare
 
 # They take the distance between two tokens from their columns, whatever positions are given: linear biases
 # (BLOOM, MPT; Falcon where its config says so) and GPT-Neo's local windows.
 _BY_COLUMN = ("bloom", "gpt_neo", "mpt")
+
+
+class Columns(Protocol):
+    """Tokens in columns and what each of them sees: a batch, a grove, or what is said after one.
+
+    `positions`: (R, T) int64; `real`: (R, T) bool, False at padding.
+    """
+
+    @property
+    def positions(self) -> Tensor: ...
+
+    @property
+    def real(self) -> Tensor: ...
+
+    def mask(self, first: int, last: int, dtype: torch.dtype, window: int | None = None) -> Tensor:
+        """Additive mask (R, 1, Q, last) for the queries in columns `first:last` over keys `0:last`."""
+        ...
 
 
 class Reader:
@@ -40,7 +56,7 @@ class Reader:
         """The rows as groves that this model reads rightly: each row by itself where columns count."""
         return plant(rows, device, 0 if self.by_column else SIZE)
 
-    def inputs(self, batch: Batch | Grove, first: int, last: int, dtype: torch.dtype) -> dict[str, Any]:
+    def inputs(self, batch: Columns, first: int, last: int, dtype: torch.dtype) -> dict[str, Any]:
         """Mask and positions for the columns `first:last`, as arguments of the backbone's forward pass.
 
         Where columns count, the mask is the (R, last) one of what is not padding: such models build biases and
@@ -60,10 +76,16 @@ class Reader:
             given["attention_mask"] = batch.mask(first, last, dtype, self._window)
         return given
 
-    def hidden(self, grove: Grove) -> Tensor:
-        """The whole model's last hidden states (P, T, d), after the final norm."""
-        given = self.inputs(grove, 0, grove.ids.shape[1], self.model.get_output_embeddings().weight.dtype)
-        out = self.model.base_model(input_ids=grove.ids, use_cache=False, **given).last_hidden_state
+    def hidden(self, ids: Tensor, columns: Columns, cache: Any = None) -> Tensor:
+        """The model's last hidden states (R, Q, d), after the final norm, for `ids` (R, Q) in the last columns.
+
+        With `cache`, the keys and values of the columns before are read from it, and these ones' are added.
+        """
+        last = columns.positions.shape[1]
+        given = self.inputs(columns, last - ids.shape[1], last, self.model.get_output_embeddings().weight.dtype)
+        out = self.model.base_model(
+            input_ids=ids, past_key_values=cache, use_cache=cache is not None, **given
+        ).last_hidden_state
         assert isinstance(out, Tensor)
         return out
 
@@ -76,8 +98,7 @@ class Head:
 
     def __init__(self, model: Any, projection: nn.Module | None = None) -> None:
         own = model.get_output_embeddings()
-        view = copy.copy(model)
-        view._modules = dict(model._modules)
+        view = bare(model)
         view._modules[model.base_model_prefix] = _Passed()
         if projection is not None:
             (name,) = (name for name, module in model.named_children() if module is own)

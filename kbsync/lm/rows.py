@@ -86,6 +86,25 @@ class Encoder:
             return None
         return self._row(text, (at + question.start, at + question.end), target or "", [])
 
+    def chat_sentence(self, question: Prompt, sentence: Prompt, target: str | None = None) -> Row | None:
+        """The question as a user's turn, and an answer in a sentence: `sentence`, a space and the object.
+
+        So instruct models answer, where `chat` has the object as the answer's first word. The subject is the one
+        in the assistant's sentence, and nothing closes the turn. The text before the sentence is what the
+        template itself puts before an assistant's message, which may be more than its generation prompt (an empty
+        thought, say). None when the tokenizer has no chat template, or the template does not keep both texts as
+        they are.
+        """
+        if not self.has_chat:
+            return None
+        turns = [{"role": "user", "content": question.text}, {"role": "assistant", "content": sentence.text}]
+        text: str = self.tokenizer.apply_chat_template(turns, tokenize=False)
+        at = text.rfind(sentence.text)
+        if at < 0 or question.text not in text[:at]:
+            return None
+        span = (at + sentence.start, at + sentence.end)
+        return self._row(text[: at + len(sentence.text)], span, f" {target}" if target is not None else "", [])
+
     def text_ids(self, text: str) -> list[int]:
         """Plain text as ids, without special tokens of any kind."""
         ids: list[int] = self.tokenizer(text, add_special_tokens=False).input_ids

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from kbsync.edit.load import load_of
 from kbsync.edit.memit import Rebuilt
 from kbsync.evaluate import drift, probes
+from kbsync.evaluate.answers import ANSWER_TOKENS
 from kbsync.evaluate.metrics import NAMES, Metric, summarise
 from kbsync.facts import EditRequest, Outcome, Phase, PromptKind
 from kbsync.store import checkpoints, outcomes
@@ -85,9 +86,9 @@ def _ask_base(
     ask = [stored.request for stored in live if stored.id not in reuse]
     task.total(probes.prompt_count(ask) + probes.prompt_count([s.request for s in live]))
     task.describe("base model")
-    said = _said(bench, ask)
-    contrasts = {r.content_hash: probes.contrast_of(r, said[r.content_hash]) for r in ask}
-    asked = _ask(bench, ask, contrasts, Phase.BEFORE, said, task)
+    said = _said(bench, [request for request in ask if request.target_old is None])
+    contrasts = {r.content_hash: probes.contrast_of(r, said.get(r.content_hash, "")) for r in ask}
+    asked = _ask(bench, ask, contrasts, Phase.BEFORE, task)
     bench.base_perplexity()
     gone = [stored.request for stored in retired]
     levels = _with_said(bench, gone, drift.ask_retired(base.model, base.encoder, gone))
@@ -120,7 +121,7 @@ def _ask_candidate(
     contrasts = {o.content_hash: o.target_old for o in before if o.kind is PromptKind.REWRITE}
     levels = {o.content_hash: o for o in before if o.kind is PromptKind.RETIRED}
     task.describe("candidate")
-    asked = _ask(bench, requests, contrasts, Phase.AFTER, _said(bench, requests), task)
+    asked = _ask(bench, requests, contrasts, Phase.AFTER, task)
     gone = [stored.request for stored in retired]
     return asked + _with_said(bench, gone, drift.ask_retired(bench.base.model, bench.base.encoder, gone, levels))
 
@@ -142,10 +143,9 @@ def _ask(
     requests: Sequence[EditRequest],
     contrasts: Mapping[str, str | None],
     phase: Phase,
-    said: Mapping[str, str],
     task: Task,
 ) -> list[Outcome]:
+    """Outcomes of the model as it is now, with what it says at rewrite and neighborhood prompts."""
     base = bench.base
-    found = probes.ask(base.model, base.encoder, requests, contrasts, phase, task.advance)
-    found = probes.with_neighbor_answers(base.model, base.encoder, requests, found)
-    return [replace(o, said=said[o.content_hash]) if o.kind is PromptKind.REWRITE else o for o in found]
+    say = {PromptKind.REWRITE: bench.settings.evaluate.said_tokens, PromptKind.NEIGHBORHOOD: ANSWER_TOKENS}
+    return probes.ask(base.model, base.encoder, requests, contrasts, phase, task.advance, say)

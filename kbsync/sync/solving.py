@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kbsync.edit.target import Target
+from kbsync.errors import EditError
 from kbsync.evaluate.probes import known_already, unaskable
 from kbsync.facts import EditRequest, digest
 from kbsync.store import changes, requests, targets
@@ -91,20 +92,55 @@ def _assign(bench: Workbench, run_id: int, todo: Sequence[StoredRequest]) -> Non
         placed = {s.id for batch in requests.pending_batches(tx) for s in batch.requests}
     new = [s for s in todo if s.id not in placed]
     new.sort(key=lambda s: solver.place(s.request))
-    size = bench.settings.edit.batch_size
     with bench.store.begin() as tx:
-        for number, at in enumerate(range(0, len(new), size)):
-            ids = [s.id for s in new[at : at + size]]
-            requests.assign_batch(tx, f"{run_id:06d}-{number:05d}", ids)
+        for number, part in enumerate(solver.cut([s.request for s in new])):
+            requests.assign_batch(tx, f"{run_id:06d}-{number:05d}", [s.id for s in new[part]])
 
 
 def _solve_batch(bench: Workbench, run_id: int, batch: Batch, counts: Counter[str]) -> None:
-    solved = bench.editor.solver.solve([stored.request for stored in batch.requests])
+    """Solve a batch and store it; one that the device has no memory for is halved in the store first, so that a run
+    that is killed goes on with the same halves."""
+    solved = _attempt(bench, batch)
+    if solved is None:
+        for half in _halved(bench, batch):
+            _solve_batch(bench, run_id, half, counts)
+        return
     rows = [_row(bench, target) for target in solved]
     with bench.store.begin() as tx:
         targets.save_solved_batch(tx, run_id, now(), rows, [stored.id for stored in batch.requests])
     counts["solved"] += len(solved)
     counts["steps"] += sum(target.steps for target in solved)
+
+
+def _attempt(bench: Workbench, batch: Batch) -> list[Target] | None:
+    """The batch's z, or None when the device's memory is not enough for it."""
+    try:
+        return bench.editor.solver.solve([stored.request for stored in batch.requests])
+    except torch.OutOfMemoryError:
+        pass  # what the failed attempt holds is let go with the exception, before the cache is emptied
+    if bench.base.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return None
+
+
+def _halved(bench: Workbench, batch: Batch) -> list[Batch]:
+    """Two batches in a batch's place, committed. Raises EditError for a single request."""
+    solver = bench.editor.solver
+    ordered = sorted(batch.requests, key=lambda s: solver.place(s.request))
+    if len(ordered) == 1:
+        raise EditError(
+            f"{bench.base.device} has no memory for z of {ordered[0].request.rewrite.text!r} alone; free some, or "
+            "see model.device_map"
+        )
+    middle = (len(ordered) + 1) // 2
+    parts = ordered[:middle], ordered[middle:]
+    halves = [  # in the order in which the store gives them back
+        Batch(f"{batch.name}-{i}", tuple(sorted(part, key=lambda s: s.id))) for i, part in enumerate(parts)
+    ]
+    with bench.store.begin() as tx:
+        for half in halves:
+            requests.assign_batch(tx, half.name, [stored.id for stored in half.requests])
+    return halves
 
 
 def _row(bench: Workbench, target: Target) -> StoredTarget:

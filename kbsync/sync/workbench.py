@@ -153,6 +153,7 @@ class Workbench:
         return {
             **self.editor.weight_settings,
             "device": str(self.base.device.type),
+            "stored": self.base.stored,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
         }

@@ -77,7 +77,14 @@ def test_relations_add_up(found: Result) -> None:
 def test_the_surroundings_have_wilson_s_interval(found: Result) -> None:
     """One prompt a fact in each, on both models."""
     elsewhere = found[1].elsewhere
-    assert set(elsewhere) == {"question_in_plain_text", "without_bos", "in_a_chat_turn"}
+    assert set(elsewhere) == {
+        "question_in_plain_text",
+        "without_bos",
+        "in_a_chat_turn",
+        "chat_sentence",
+        "chat_answer_new",
+        "chat_answer_old",
+    }
     for pair in elsewhere.values():
         for share in (pair.before, pair.after):
             assert share is not None

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from kbsync.cli import checks
 from kbsync.settings import share
@@ -66,6 +68,7 @@ def test_all_is_well_before_the_first_sync(call: Call, config: Path, endpoint: s
     assert found["daemon"]["then"] == "kbsync run"
     assert found["model"]["text"].endswith("(llama)")
     assert found["device"]["text"].startswith("cpu")
+    assert found["device"]["text"].endswith("weights are loaded and edited in float32")
     assert "the first sync makes it" in found["store"]["text"]
     assert sorted(config.parent.rglob("*")) == before
 
@@ -210,6 +213,26 @@ def test_a_family_that_cannot_be_edited(call: Call, config: Path, text: str) -> 
     """A folder of another architecture, or no model at all, fails before anything is loaded."""
     (config.parent / "model" / "config.json").write_text(text)
     assert examine(call, "--offline")["model"]["level"] == "fail"
+
+
+def test_what_a_model_is_stored_in(call: Call, config: Path) -> None:
+    """The file's type stands beside the family; codes that can't be edited fail, with what to do."""
+    folder = config.parent / "model"
+    save_file({"a.weight": torch.zeros(2, 2, dtype=torch.bfloat16)}, folder / "model.safetensors")
+    assert examine(call, "--offline")["model"]["text"].endswith("(llama, stored in bfloat16)")
+    quantiser = {"quant_method": "gptq", "bits": 4}
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "quantization_config": quantiser}))
+    model = examine(call, "--offline")["model"]
+    assert model["level"] == "fail"
+    assert "quantised (gptq, 4 bits)" in model["text"]
+
+
+def test_a_model_that_is_spread(call: Call, config: Path) -> None:
+    """The map stands where the device does; settings that contradict one another fail."""
+    change(config, 'device = "cpu"', 'device_map = "auto"')
+    assert examine(call, "--offline")["device"]["text"].startswith("spread (model.device_map: auto)")
+    change(config, 'device_map = "auto"', 'device_map = "auto"\nmax_memory = ["cpu"]')
+    assert "is not a device and a size" in examine(call, "--offline")["model"]["text"]
 
 
 def test_a_device_that_is_not_there(call: Call, config: Path) -> None:

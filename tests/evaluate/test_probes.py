@@ -20,7 +20,6 @@ from kbsync.evaluate.probes import (
     prompt_count,
     row_of,
     unaskable,
-    with_neighbor_answers,
 )
 from kbsync.facts import EditRequest, Outcome, Phase, Prompt, PromptKind
 from kbsync.lm.rows import Encoder
@@ -162,34 +161,37 @@ class TestOutcomes:
         assert ask(tiny_model(), ENCODER, [], {}, Phase.AFTER) == []
 
 
-class TestNeighborAnswers:
-    """What greedy decoding says at neighborhood prompts."""
+class TestSaid:
+    """What greedy decoding says at prompts of the kinds that are asked for."""
 
-    def test_neighbors_get_their_own_answer_and_others_none(self) -> None:
-        """Per prompt, in the order of the outcomes, up to a few tokens."""
+    def test_only_the_kinds_that_are_asked_for_say_something(self) -> None:
+        """Per prompt, in the order of the outcomes, up to as many tokens as wanted; nothing else changes."""
         model = says(PLAIN, {" is Germany": 3.0, " Germany capital": 3.0, "capital capital": 3.0})
         live = [REQUEST, replace(REQUEST, target_new="Japan", neighborhood=())]
-        outcomes = ask(model, PLAIN, live, {}, Phase.AFTER)
-        found = with_neighbor_answers(model, PLAIN, live, outcomes)
-        assert [replace(o, said=None) for o in found] == outcomes
-        said = [o.said for o in found if o.kind is PromptKind.NEIGHBORHOOD]
-        assert len(said) == 2
-        assert all(text is not None and text.startswith("Germany capital") for text in said)
-        assert {o.said for o in found if o.kind is not PromptKind.NEIGHBORHOOD} == {None}
+        silent = ask(model, PLAIN, live, {}, Phase.AFTER)
+        found = ask(model, PLAIN, live, {}, Phase.AFTER, say={PromptKind.NEIGHBORHOOD: 4, PromptKind.REWRITE: 1})
+        assert [replace(o, said=None) for o in found] == silent
+        said = {
+            PromptKind.NEIGHBORHOOD: "Germany capital",
+            PromptKind.REWRITE: "Germany",
+        }
+        assert [o.said for o in found] == [said.get(o.kind) for o in found]
 
-    def test_the_answer_is_that_of_the_neighbor_s_prompt(self) -> None:
-        """Not of the edit's: two neighbors of one edit can answer differently."""
-        model = tiny_model()
-        (outcomes,) = (ask(model, PLAIN, [REQUEST], {}, Phase.AFTER),)
-        found = with_neighbor_answers(model, PLAIN, [REQUEST], outcomes)[-2:]
-        for one, neighbor in zip(found, REQUEST.neighborhood, strict=True):
+    @pytest.mark.parametrize("family", ["llama", "mistral", "bloom"])
+    def test_each_prompt_has_its_own_answer(self, family: str) -> None:
+        """Asked together with the objects, it is what asking that prompt alone gives."""
+        model = tiny_model(family)
+        say = {PromptKind.REWRITE: 6, PromptKind.NEIGHBORHOOD: ANSWER_TOKENS}
+        found = ask(model, PLAIN, [REQUEST, *requests()], {REQUEST.content_hash: "Japan"}, Phase.AFTER, say=say)
+        for one, live in zip(
+            (o for o in found if o.kind is PromptKind.REWRITE), [REQUEST, *requests()], strict=True
+        ):
+            assert [one.said] == greedy_answers(model, PLAIN, [live], 6)
+        near = [o for o in found if o.kind is PromptKind.NEIGHBORHOOD]
+        for one, neighbor in zip(near, REQUEST.neighborhood, strict=True):
             alone = replace(REQUEST, rewrite=neighbor.prompt)
             assert [one.said] == greedy_answers(model, PLAIN, [alone], ANSWER_TOKENS)
-
-    def test_without_neighbors(self) -> None:
-        """Nothing is asked."""
-        outcomes = ask(tiny_model(), PLAIN, requests()[:2], {}, Phase.AFTER)
-        assert with_neighbor_answers(tiny_model(), PLAIN, requests()[:2], outcomes) == outcomes
+        assert len({o.said for o in found}) > 4
 
 
 class TestContrast:

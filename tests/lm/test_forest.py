@@ -76,7 +76,7 @@ def test_hidden_states_are_those_of_each_row_alone(family: str, size: int) -> No
     rows = [[5, 6, 7], [5, 6, 8, 9, 10], [5, 6], [11], [5, 6, 8, 9, 10, 11, 12], [7, 6, 5]]
     reader = Reader(model)
     for grove in reader.plant(rows, CPU) if size == SIZE else plant(rows, CPU, 0 if reader.by_column else size):
-        hidden = reader.hidden(grove).flatten(0, 1)
+        hidden = reader.hidden(grove.ids, grove).flatten(0, 1)
         for number, place in grove.places.items():
             alone = model.base_model(torch.tensor([rows[number]])).last_hidden_state[0]
             torch.testing.assert_close(hidden[list(place)], alone, rtol=1e-4, atol=1e-5)

@@ -182,6 +182,89 @@ class TestChat:
         assert Encoder(tokenizer).chat(Prompt.fill("What is {}?", "France"), "Paris") is None
 
 
+class TestChatSentence:
+    """Answers in a sentence, in the model's chat template."""
+
+    @pytest.mark.parametrize("subject", SUBJECTS)
+    def test_the_answer_is_begun_with_the_sentence(self, subject: str) -> None:
+        """The subject is the one in the assistant's turn, and the object follows it with its space."""
+        made = ENCODERS["chat"]
+        question, sentence = Prompt.fill("What is {}?", subject), Prompt.fill("The capital of {} is", subject)
+        row = made.chat_sentence(question, sentence, "Tokyo")
+        assert row is not None
+        user, answer = f"What is {subject}?", f"The capital of {subject} is Tokyo"
+        turns = f"<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n{answer}"
+        assert made.tokenizer.decode(row.ids) == turns
+        assert made.tokenizer.decode(row.targets) == " Tokyo"
+        assert made.tokenizer.decode(row.ids[row.subject_first : row.subject_last + 1]).strip() == subject
+
+    @settings(max_examples=100, deadline=None)
+    @given(subject=LABELS, target=LABELS)
+    def test_any_label_gives_the_tokens_of_the_plain_sentence(self, subject: str, target: str) -> None:
+        """From the sentence on, the row is what plain text is: the same tokens, subject and object."""
+        made = ENCODERS["chat"]
+        if made.holds_special(subject) or made.holds_special(target):
+            return
+        question, sentence = Prompt.fill("Of {}?", subject), Prompt.fill("The capital of {} is", subject)
+        row, plain = made.chat_sentence(question, sentence, target), made.plain(sentence, target, bos=False)
+        assert row is not None
+        before = len(row.ids) - len(plain.ids)
+        assert row.ids[before:] == plain.ids
+        assert (row.subject_last - before, row.subject_len) == (plain.subject_last, plain.subject_len)
+        assert row.targets == plain.targets
+
+    def test_without_an_object_it_is_a_prompt(self) -> None:
+        """The row ends where the object would begin, inside the turn."""
+        made = ENCODERS["chat"]
+        question, sentence = Prompt.fill("What is {}?", "France"), Prompt.fill("The capital of {} is", "France")
+        row, full = made.chat_sentence(question, sentence), made.chat_sentence(question, sentence, "Paris")
+        assert row is not None
+        assert full is not None
+        assert row.target_len == 0
+        assert full.ids[: len(full.ids) - full.target_len] == row.ids
+
+    def test_a_sentence_that_repeats_the_question_is_found_in_the_answer(self) -> None:
+        """The user's words are not taken for the assistant's, though they are the same."""
+        made = ENCODERS["chat"]
+        prompt = Prompt.fill("France: {}", "Paris")
+        row = made.chat_sentence(prompt, prompt)
+        assert row is not None
+        assert row.subject_last == len(row.ids) - 1
+        assert made.tokenizer.decode(row.ids).count(prompt.text) == 2
+
+    def test_what_the_template_puts_before_an_answer_is_kept(self) -> None:
+        """An empty thought, or a space after the user's turn, stands in front of the sentence as in training."""
+        tokenizer = tiny_tokenizer(chat=True)
+        tokenizer.chat_template = "[{{ messages[0]['content'] }}] <t></t> {{ messages[1]['content'] | trim }}</s>"
+        row = Encoder(tokenizer).chat_sentence(
+            Prompt.fill("{}?", "France"), Prompt.fill("{} is", "France"), "Paris"
+        )
+        assert row is not None
+        assert tokenizer.decode(row.ids) == "[France?] <t></t> France is Paris"
+
+    def test_a_sentence_that_only_the_user_says_is_none(self) -> None:
+        """A template that drops the answer leaves no place for the object, whatever the user's words hold."""
+        tokenizer = tiny_tokenizer(chat=True)
+        tokenizer.chat_template = "{{ messages[0]['content'] }}:"
+        question, sentence = Prompt.fill("Is it so that {} is red?", "France"), Prompt.fill("{} is", "France")
+        assert Encoder(tokenizer).chat_sentence(question, sentence, "Paris") is None
+
+    def test_no_template_no_row(self) -> None:
+        """A model without a chat template is not asked in one."""
+        question, sentence = Prompt.fill("What is {}?", "France"), Prompt.fill("{} is", "France")
+        assert ENCODERS["plain"].chat_sentence(question, sentence, "Paris") is None
+
+    @pytest.mark.parametrize("changed", [0, 1])
+    def test_a_template_that_changes_a_text_is_not_used(self, changed: int) -> None:
+        """Whichever of the two it is."""
+        tokenizer = tiny_tokenizer(chat=True)
+        kept = ["{{ messages[0]['content'] }}", "{{ messages[1]['content'] }}"]
+        kept[changed] = kept[changed].replace(" }}", " | upper }}")
+        tokenizer.chat_template = ": ".join(kept)
+        question, sentence = Prompt.fill("What is {}?", "France"), Prompt.fill("{} is", "France")
+        assert Encoder(tokenizer).chat_sentence(question, sentence, "Paris") is None
+
+
 class TestSpecialTokens:
     """A label must not steer the template."""
 

@@ -89,7 +89,7 @@ def test_say_is_the_greedy_continuation_of_each_prompt(family: str) -> None:
     """Batched generation with left padding says what each prompt alone does; objects are not read."""
     model = tiny_model(family)
     asked = [ENCODER.plain(request.rewrite, request.target_new) for request in some_requests(family)]
-    said = say(model, ENCODER.tokenizer, asked, 6, batch_size=4)
+    said = say(model, ENCODER.tokenizer, asked, 6)
     for row, text in zip(asked, said, strict=True):
         ids = list(row.ids[: len(row.ids) - row.target_len])
         start = len(ids)
