@@ -18,6 +18,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    StrictInt,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -99,6 +100,14 @@ class WatchSettings(Section):
         description="first pull: take the facts as known, or edit each that the base model gets wrong",
     )
     max_live: int = Field(1000, ge=1, description="most facts the synced model may hold")
+    when_full: Literal["hold", "refuse"] = Field(
+        "hold",
+        description="after the gate refused because the model is full: hold back the facts of least priority, or "
+        "leave it at that",
+    )
+    priority: dict[str, StrictInt] = Field(
+        {}, description="per relation, which facts are kept first where not all fit; 0 for those not named"
+    )
 
     @field_validator("relations")
     @classmethod
@@ -109,6 +118,14 @@ class WatchSettings(Section):
         if len(set(ids)) != len(ids):
             raise ValueError("a relation is listed twice")
         return ids
+
+    @field_validator("priority")
+    @classmethod
+    def _of_watched(cls, priority: dict[str, int], info: ValidationInfo) -> dict[str, int]:
+        for one in priority:
+            if one not in info.data.get("relations", priority):  # where those are wrong, that is the error
+                raise ValueError(f"{one!r} is not one of watch.relations")
+        return priority
 
 
 Context = Literal["question", "bare", "sentence", "chat"]

@@ -83,6 +83,7 @@ def test_overrides_win_over_the_file(write: Write) -> None:
     ("name", "value", "read"),
     [
         ("KBSYNC_WATCH__RELATIONS", '["P36", "P6"]', lambda s: s.watch.relations == ("P36", "P6")),
+        ("KBSYNC_WATCH", '{"relations": ["P6"], "priority": {"P6": 9}}', lambda s: s.watch.priority == {"P6": 9}),
         ("KBSYNC_EDIT__LAYERS", "[3, 4]", lambda s: s.edit.layers == (3, 4)),
         ("KBSYNC_EDIT__CONTEXTS", '["bare"]', lambda s: s.edit.contexts == ("bare",)),
         ("KBSYNC_GATE__MAX_PERPLEXITY_RATIO", "off", lambda s: s.gate.max_perplexity_ratio is None),
@@ -128,6 +129,20 @@ def test_an_unknown_key_is_told_with_the_nearest_known_one(write: Write, text: s
         ('[watch]\nrelations = ["Q1"]\n', "watch.relations: 'Q1' is not a property id such as P36"),
         ('[watch]\nrelations = ["P36\\n"]\n', "watch.relations: 'P36\\n' is not a property id"),
         ('[watch]\nrelations = ["P36", "P36"]\n', "watch.relations: a relation is listed twice"),
+        (
+            '[watch]\nrelations = ["P36"]\n[watch.priority]\nP6 = 1\n',
+            "watch.priority: 'P6' is not one of watch.rel",
+        ),
+        (
+            '[watch]\nrelations = ["P6"]\n[watch.priority]\nP6 = "high"\n',
+            "watch.priority.P6: Input should be a valid",
+        ),
+        (
+            '[watch]\nrelations = ["P6"]\n[watch.priority]\nP6 = true\n',
+            "watch.priority.P6: Input should be a valid",
+        ),
+        ("[watch]\npriority = 3\n", "watch.priority: Input should be a valid dictionary"),
+        ('[watch]\nwhen_full = "stop"\n', "watch.when_full: Input should be 'hold' or 'refuse'"),
         ("[gate]\nmin_efficacy_success = 2\n", "gate.min_efficacy_success: "),
         ('[gate]\nmin_efficacy_success = "none"\n', "gate.min_efficacy_success: "),
         ('[schedule]\ncron = "hourly"\n', "schedule.cron: a cron line has five fields"),

@@ -103,7 +103,7 @@ def bench_covariance(
         after: list[_Loss] = []
         look = partial(_look, bench, after)
         here = bench.with_editor(bench.editor.with_covariance(found))
-        measured = measure(here, requests, base, drawn.solved.targets, look)
+        measured = measure(here, requests, base, drawn.solved.targets, look=look)
         points.append(
             Point(
                 wanted=one,

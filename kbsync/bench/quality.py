@@ -22,12 +22,14 @@ from kbsync.sync.workbench import Workbench
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from kbsync.edit.load import Load
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
     """What one rebuild came to. `metrics` by name, `elsewhere` by surroundings; `relations` as `by_relation` gives
-    them; `perplexity` of the base model and the candidate; `generation`: of the texts that they write, where they
-    were to write any. Times in seconds."""
+    them; `perplexity` of the base model and the candidate; `load` is what the live set takes of the model;
+    `generation`: of the texts that they write, where they were to write any. Times in seconds."""
 
     edits: int
     metrics: Mapping[str, Pair]
@@ -36,6 +38,7 @@ class Measured:
     perplexity: tuple[float, float]
     misses: tuple[int, ...]
     residual: float
+    load: Load
     rebuild_s: float
     repair_s: float
     generation: Mapping[str, Pair] = field(default_factory=dict)
@@ -55,6 +58,8 @@ class Measured:
             },
             "misses": list(self.misses),
             "residual": round(self.residual, 4),
+            "occupied": round(self.load.occupied, 4),
+            "drift": round(self.load.drift, 6),
             "rebuild_s_per_fact": round((self.rebuild_s + self.repair_s) / self.edits, 4),
             "rebuild_s": round(self.rebuild_s, 3),
             "repair_s": round(self.repair_s, 3),
@@ -132,6 +137,7 @@ def measure(
 
     `look` is called while the model holds the candidate. It holds the base weights afterwards.
     """
+    from kbsync.edit.load import load_of
     from kbsync.evaluate.drift import text_perplexity
 
     bench.editor.restore()
@@ -157,6 +163,7 @@ def measure(
         perplexity=(perplexity, drifted),
         misses=rebuilt.misses,
         residual=rebuilt.residual,
+        load=load_of(bench.editor, rebuilt),
         rebuild_s=rebuilt.seconds["solve"],
         repair_s=rebuilt.seconds["repair"],
         generation={

@@ -29,20 +29,26 @@ out_option = click.option(
 )
 
 
-def check(out: Path | None) -> None:
+def check(out: Path | None, option: str = "--out") -> None:
     """Raise ConfigError before minutes of measuring when there is nowhere to write the result."""
     if out is not None and not out.absolute().parent.is_dir():
-        raise ConfigError(f"--out: there is no folder {out.absolute().parent}")
+        raise ConfigError(f"{option}: there is no folder {out.absolute().parent}")
 
 
 def finish(out: Path | None, result: Mapping[str, Any]) -> None:
     """Write the JSON to the file, if there is to be one. Raises ConfigError where it can't be written."""
-    if out is None:
+    if out is not None:
+        write(out, (json.dumps(show.plain(result), indent=2, allow_nan=False) + "\n").encode(), "--out")
+
+
+def write(path: Path | None, content: bytes, option: str) -> None:
+    """Write a file, if there is to be one. Raises ConfigError where it can't be written."""
+    if path is None:
         return
     try:
-        out.write_text(json.dumps(show.plain(result), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        path.write_bytes(content)
     except OSError as error:
-        raise ConfigError(f"--out: {out} can't be written: {error.strerror}") from None
+        raise ConfigError(f"{option}: {path} can't be written: {error.strerror}") from None
 
 
 @click.group("bench", short_help="Measure speed and quality on this machine.")
@@ -137,25 +143,42 @@ def quality(state: State, edits: int, seed: int, real: bool, generate: int, out:
 @click.option("--upto", default=500, show_default=True, type=click.IntRange(1), help="Most edits to draw.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Which edits are drawn.")
 @out_option
+@click.option(
+    "--toml",
+    default=None,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write watch.max_live to this TOML file.",
+)
+@click.option(
+    "--png", default=None, type=click.Path(dir_okay=False, path_type=Path), help="Draw the curve to this PNG file."
+)
 @json_option
 @pass_state
-def capacity(state: State, upto: int, seed: int, out: Path | None) -> None:
+def capacity(state: State, upto: int, seed: int, out: Path | None, toml: Path | None, png: Path | None) -> None:
     """Teach the model 50, 100, 200, 500, … counterfactual edits at once, and measure each time.
 
-    z are solved once and used at every size.
+    z are solved once and used at every size. A law fitted to the curve says for each rule of the gate how many
+    edits keep it; the smallest of these numbers is the model's capacity.
 
     \b
     Example:
-      kbsync bench capacity --upto 200 --out capacity.json
+      kbsync bench capacity --upto 200 --out capacity.json --png capacity.png
     """
-    from kbsync.bench.capacity import bench_capacity
+    from kbsync.bench import capacity as curves
+    from kbsync.cli import curve as picture
 
     state.stays = "no edit was stored"
-    check(out)
+    for name, path in (("--out", out), ("--toml", toml), ("--png", png)):
+        check(path, name)
     with state.bench() as bench:
-        drawn, curve = bench_capacity(bench, upto, seed)
-    result = {"curve": [measured.as_json() for measured in curve], **drawn.as_json()}
+        drawn, curve = curves.bench_capacity(bench, upto, seed)
+        fitted = curves.capacity(curve, bench.settings.gate)
+    result = {
+        "curve": [measured.as_json() for measured in curve], "capacity": fitted.as_json(), **drawn.as_json()
+    }  # fmt: skip
     finish(out, result)
+    write(toml, section(result).encode(), "--toml")
+    write(png, picture.draw(result) if png is not None else b"", "--png")
     if state.as_json:
         show.as_json(result)
     else:
@@ -259,6 +282,30 @@ def _moved(names: Sequence[str] | None) -> str:
     return "" if names is None else "\n".join(names).replace("_", " ") or "nothing"
 
 
+def section(result: Mapping[str, Any]) -> str:
+    """The capacity as a table of TOML, with where it comes from as comments."""
+    found, machine = result["capacity"], result["machine"]
+    notes = [
+        f"Fitted by `kbsync bench capacity` on {machine['date']} for {machine['model']} ({machine['device']}),",
+        f"to live sets of {', '.join(str(one['edits']) for one in result['curve'])} {result['source']}.",
+        _in_words(found),
+    ]
+    lines = [f"# {show.printable(note)}" for note in notes]
+    return "\n".join([*lines, "[watch]", f"max_live = {found['max_live']}"]) + "\n"
+
+
+def _in_words(found: Mapping[str, Any]) -> str:
+    """Which rule ends the curve, and where."""
+    if found["facts"] is None:
+        return "No rule of the gate is seen to break: the model holds at least as many as were measured."
+    return f"About {found['facts']} edits fit ({_ends(found)}); {found['rule']} is the rule that breaks first."
+
+
+def _ends(one: Mapping[str, Any]) -> str:
+    """`120 to 180`."""
+    return " to ".join("any number" if one[end] == float("inf") else f"{int(one[end])}" for end in ("low", "high"))
+
+
 def print_quality(result: Mapping[str, Any]) -> None:
     """One measurement on stdout."""
     show.line(_drawn(result, result["edits"]), "bold")
@@ -293,6 +340,8 @@ def print_quality(result: Mapping[str, Any]) -> None:
         ["perplexity ratio", result["perplexity"]["ratio"]],
         ["missed after the solve, after each repair", _list(result["misses"])],
         ["residual left by the solve", result["residual"]],
+        ["room occupied", result["occupied"]],
+        ["drift", result["drift"]],
         ["seconds per solved edit", result["solve_s_per_edit"]],
         ["seconds per rebuilt fact, repair included", result["rebuild_s_per_fact"]],
         ["mean steps per z", result["mean_steps"]],
@@ -316,10 +365,25 @@ def print_capacity(result: Mapping[str, Any]) -> None:
         ["perplexity ratio", *(one["perplexity"]["ratio"] for one in curve)],
         ["missed after the solve, after each repair", *(_list(one["misses"]) for one in curve)],
         ["residual left by the solve", *(one["residual"] for one in curve)],
+        ["room occupied", *(one["occupied"] for one in curve)],
+        ["drift", *(one["drift"] for one in curve)],
         ["seconds per rebuilt fact", *(one["rebuild_s_per_fact"] for one in curve)],
     ]
     columns = [f"{one['edits']} edits" for one in curve]
     show.table(["the candidate's", *columns], rows, title="Capacity", numbers=columns)
+    rules = [
+        [one["rule"].replace("_", " "), _facts(one["facts"]), _ends(one), one["holds_at"], one["breaks_at"]]
+        for one in result["capacity"]["rules"]
+    ]
+    if rules:
+        columns = ["fits", "holds at", "breaks at"]
+        show.table(
+            ["rule", "fits", "95 %", "holds at", "breaks at"],
+            rows=rules,
+            title="How many edits keep each rule of the gate, by the law fitted to the curve",
+            numbers=columns,
+        )
+    show.line(_in_words(result["capacity"]))
     show.line(f"seconds per solved edit: {result['solve_s_per_edit']:.3g}")
     print_machine(result["machine"])
 
@@ -346,6 +410,10 @@ def _both(pair: Mapping[str, Mapping[str, float]]) -> list[object]:
 
 def _bounds(share: Mapping[str, float] | None) -> str:
     return f"{share['low']:.3f} to {share['high']:.3f}" if share else ""
+
+
+def _facts(number: float) -> str:
+    return "any number" if number == float("inf") else f"{int(number)}"
 
 
 def _list(numbers: Sequence[int]) -> str:

@@ -46,6 +46,7 @@ def run_checks(settings: Settings, offline: bool) -> Iterator[Check]:
         "endpoint": check_endpoint,
         "model": check_model,
         "daemon": check_daemon,
+        "room": check_room,
         "checkpoint": check_checkpoint,
     }
     for name, look in lookers.items():
@@ -168,3 +169,22 @@ def check_daemon(settings: Settings) -> Iterator[Check]:
         yield Check("daemon", "ok", f"up, process {up[0].pid} on {up[0].host}")
     else:
         yield Check("daemon", "warn", "not running: nothing syncs on the schedule", "kbsync run")
+
+
+def check_room(settings: Settings) -> Iterator[Check]:
+    """The model has room for more facts, as far as the last candidate tells."""
+    from kbsync.store import schema
+    from kbsync.store.engine import open_store
+    from kbsync.sync.room import last_room
+
+    room = None
+    if schema.check(settings.store.url) is schema.SchemaState.CURRENT:
+        with open_store(settings.store.url, create=False) as store, store.read() as tx:
+            room = last_room(tx)
+    if room is None:
+        yield Check("room", "ok", "no candidate was judged yet")
+        return
+    for warning in room.warnings():
+        yield Check("room", "warn", warning, "docs/operations.md, When the model fills up")
+    if not room.warnings():
+        yield Check("room", "ok", room.words())

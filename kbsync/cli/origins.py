@@ -92,4 +92,6 @@ def _line(one: Setting, all_settings: Mapping[tuple[str, str], Setting]) -> str:
 
 def _toml(value: Any) -> str:
     """JSON's strings, numbers, booleans and arrays of them are TOML's, but for the escape of one character."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_toml(key)} = {_toml(one)}" for key, one in value.items()) + "}"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from kbsync.evaluate.gate import Verdict
     from kbsync.evaluate.metrics import Metric
+    from kbsync.evaluate.room import Room
     from kbsync.sync.run import Report
 
 _RULES = {"neighborhood_drop": "neighborhood_success", "perplexity_ratio": "perplexity"}  # rule: its metric
@@ -27,6 +28,7 @@ def as_data(report: Report) -> dict[str, Any]:
         "counts": report.counts,
         "metrics": report.metrics,
         "verdicts": report.verdicts,
+        "room": room_as_data(report.room),
         "checkpoint": report.checkpoint,
     }
 
@@ -41,8 +43,33 @@ def print_report(report: Report) -> None:
         print_metrics(report.metrics, report.verdicts)
     if report.verdicts:
         print_verdicts(report.verdicts)
+    if report.room is not None:
+        print_room(report.room)
     if report.checkpoint is not None:
         show.line(f"checkpoint: {report.checkpoint}")
+
+
+def room_as_data(room: Room | None) -> dict[str, Any] | None:
+    """The room as `--json` prints it."""
+    if room is None:
+        return None
+    return {
+        "facts": room.facts,
+        "capacity": room.capacity,
+        "low": room.low,
+        "high": room.high,
+        "rule": room.rule,
+        "headroom": room.headroom,
+        "keeps": room.keeps,
+        "warnings": room.warnings(),
+    }
+
+
+def print_room(room: Room) -> None:
+    """How many facts fit, and what to beware of."""
+    show.line(f"room: {room.words()}")
+    for warning in room.warnings():
+        show.line(f"warning: {warning}", "yellow")
 
 
 def counts_in_words(counts: Mapping[str, float]) -> str:

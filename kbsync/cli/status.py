@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbsync.cli import show
+from kbsync.cli import report, show
 from kbsync.cli.state import State, json_option, pass_state
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def command(state: State, runs: int) -> None:
     with state.store() as store, store.read() as tx:
         found = {"store": store.place.removeprefix("the store "), **_look(tx, runs)}
     if state.as_json:
-        show.as_json(found)
+        show.as_json({**found, "room": report.room_as_data(found["room"])})
     else:
         _print(found)
 
@@ -42,6 +42,7 @@ def command(state: State, runs: int) -> None:
 def _look(tx: Session, limit: int) -> dict[str, Any]:
     from kbsync.cli import ledger
     from kbsync.store import checkpoints, holds, known, requests, runs, triggers
+    from kbsync.sync.room import last_room
 
     live = checkpoints.live(tx)
     running = runs.running(tx)
@@ -51,6 +52,7 @@ def _look(tx: Session, limit: int) -> dict[str, Any]:
         "running": {"run": running.id, "stage": running.stage, "started_at": running.started_at}
         if running
         else None,
+        "room": last_room(tx),
         "triggers_waiting": len(triggers.waiting(tx)),
         "runs": ledger.rows(tx, _RUNS, runs=limit),
         "facts": dict(known.counted(tx)),
@@ -98,9 +100,14 @@ def _print(found: Mapping[str, Any]) -> None:
         ["edit requests", _counts(found["requests"]) or "none"],
         ["held", _counts(found["held"]) or "none"],
     ]
+    if found["room"] is not None:
+        table.insert(2, ["room", found["room"].words()])
     if found["triggers_waiting"]:
         table.append(["waiting", f"{found['triggers_waiting']} triggers"])
     show.table(["", ""], table, title="kbsync, times in UTC")
+    if found["room"] is not None:
+        for warning in found["room"].warnings():
+            show.line(f"warning: {warning}", "yellow")
     if found["runs"]:
         _print_runs(found["runs"])
 

@@ -87,7 +87,10 @@ class Adapter:
 
     def read_weight(self, layer: int) -> Tensor:
         """The weight as (d_out, d_in), a view of the parameter."""
-        weight = self.parameter(layer)
+        return self.oriented(self.parameter(layer))
+
+    def oriented(self, weight: Tensor) -> Tensor:
+        """A weight as the model stores it, seen as (d_out, d_in)."""
         return weight.T if self._transposed else weight
 
     @torch.no_grad()

@@ -19,7 +19,8 @@ from kbsync.edit.adapters import Adapter
 from kbsync.edit.contexts import Contexts
 from kbsync.edit.covariance import Covariance
 from kbsync.edit.keys import SubjectPass, bystander_moments
-from kbsync.edit.solve import closed_form
+from kbsync.edit.load import Taken, taken_by
+from kbsync.edit.solve import solution
 from kbsync.edit.target import TargetSolver
 from kbsync.errors import EditError
 from kbsync.facts import EditRequest
@@ -39,21 +40,25 @@ class Rebuilt:
     """Edited weights by state-dict name, in the model's own type, and what building them took.
 
     `misses` counts the requests that greedy decoding still got wrong after the solve and after each round of
-    repair that was kept; `residual` is the mean of ‖z − h‖/‖z‖ left after the solve; `seconds` per part.
+    repair that was kept; `residual` is the mean of ‖z − h‖/‖z‖ left after the solve; `seconds` per part; `taken`
+    has what the live keys take of each edited layer.
     """
 
     tensors: Mapping[str, Tensor]
     misses: tuple[int, ...]
     residual: float
     seconds: Mapping[str, float] = field(default_factory=dict)
+    taken: Mapping[int, Taken] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class _Ground:
-    """What every update of one rebuild stands on: the live prompts, and λC + bystanders per layer, (d_in, d_in)."""
+    """What every update of one rebuild stands on: the live prompts, and λC + bystanders per layer, (d_in, d_in).
+    `taken` is noted by the first update."""
 
     subject: SubjectPass
     preserved: Mapping[int, Tensor]
+    taken: dict[int, Taken] = field(default_factory=dict)
 
 
 class Editor:
@@ -117,6 +122,10 @@ class Editor:
             "repair_rounds": self.settings.repair_rounds,
             "repair_batch": self.solver.limit.rule,
         }
+
+    def base_weight(self, layer: int) -> Tensor:
+        """The base model's weight of an edited layer, (d_out, d_in), whatever the model holds now."""
+        return self._base[layer]
 
     def restore(self) -> None:
         """Put the base weights back."""
@@ -194,7 +203,7 @@ class Editor:
         for name, tensor in tensors.items():
             if not bool(tensor.isfinite().all()):
                 raise EditError(f"{name} is not finite after the rebuild of {len(live)} facts")
-        return Rebuilt(tensors, tuple(misses), residual, seconds)
+        return Rebuilt(tensors, tuple(misses), residual, seconds, ground.taken)
 
     def _preserved(self, rows: Sequence[Sequence[Row]]) -> dict[int, Tensor]:
         """λC plus the second moment of the live prompts' other tokens, per layer, on the base weights."""
@@ -219,18 +228,17 @@ class Editor:
         z = torch.stack([targets[i] for i in wanted], dim=1).to(self.adapter.device)  # (d, m)
         goal, before = z, float("inf")
         for _ in range(1 if self.adapter.exact else _PASSES):
-            missing, hidden = self._pass(ground.subject, ground.preserved, goal, wanted)
+            missing, hidden = self._pass(ground, goal, wanted)
             share = float((missing.norm(dim=0) / z.norm(dim=0)).mean())
             if not _NEGLIGIBLE < share < _GAIN * before:
                 break
             goal, before = hidden + missing, share
         return float(((z - hidden).norm(dim=0) / z.norm(dim=0)).mean())
 
-    def _pass(
-        self, subject: SubjectPass, preserved: Mapping[int, Tensor], goal: Tensor, wanted: list[int]
-    ) -> tuple[Tensor, Tensor]:
+    def _pass(self, ground: _Ground, goal: Tensor, wanted: list[int]) -> tuple[Tensor, Tensor]:
         """Once over the critical layers (algorithm 1) towards hidden states `goal` (d, m) of the requests
         `wanted`. Returns what the last layer could not be asked for, and the hidden states now, both (d, m)."""
+        subject = ground.subject
         subject.rewind()
         last = self.layers[-1]
         missing = torch.zeros_like(goal)
@@ -240,9 +248,10 @@ class Editor:
             residual = torch.zeros_like(found.hidden)
             residual[:, wanted] = (goal - found.hidden[:, wanted]) / left
             change, unheard = self.adapter.into_values(layer, found.values, residual)
-            delta = closed_form(change, found.keys, preserved[layer].to(found.keys.device), 1.0)
+            solved = solution(change, found.keys, ground.preserved[layer].to(found.keys.device), 1.0)
+            ground.taken.setdefault(layer, taken_by(solved.directions, found.keys))
             weight = self.adapter.read_weight(layer)
-            self.adapter.write_weight(layer, (weight.double() + delta.to(weight.device)).to(weight.dtype))
+            self.adapter.write_weight(layer, (weight.double() + solved.delta.to(weight.device)).to(weight.dtype))
             missing = unheard[:, wanted].to(goal.dtype)
         return missing, subject.read(last).hidden[:, wanted]
 

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from kbsync.errors import EditError
 
 
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """An update Δ: (d_out, d_in), float64, and tr Kᵀ(λC + KKᵀ)⁻¹K, the directions that its keys take."""
+
+    delta: Tensor
+    directions: float
+
+
 def closed_form(residual: Tensor, keys: Tensor, covariance: Tensor, weight: float) -> Tensor:
-    """Δ = R Kᵀ (λC + K Kᵀ)⁻¹.
+    """Δ = R Kᵀ (λC + K Kᵀ)⁻¹, as `solution` finds it."""
+    return solution(residual, keys, covariance, weight).delta
+
+
+def solution(residual: Tensor, keys: Tensor, covariance: Tensor, weight: float) -> Solution:
+    """Δ = R Kᵀ (λC + K Kᵀ)⁻¹, with the directions that K takes, which fall out of the same factors.
 
     `residual` R: (d_out, n); `keys` K: (d_in, n); `covariance` C: (d_in, d_in), symmetric; `weight` λ > 0.
-    Returns Δ: (d_out, d_in), float64. Of the two equal forms, the one with the smaller system is used: d_in × d_in,
+    Of the two equal forms, the one with the smaller system is used: d_in × d_in,
     or n × n by K ᵀ(λC + KKᵀ)⁻¹ = (λI + KᵀC⁻¹K)⁻¹ KᵀC⁻¹. A column of R that is zero is a constraint: that key's
     output stays where it is, as far as λC allows.
 
@@ -21,20 +36,22 @@ def closed_form(residual: Tensor, keys: Tensor, covariance: Tensor, weight: floa
     R, K, C = residual.double(), keys.double(), covariance.double()
     n, d_in = K.shape[1], K.shape[0]
     if n == 0:
-        return torch.zeros(R.shape[0], d_in, dtype=torch.float64, device=R.device)
+        return Solution(torch.zeros(R.shape[0], d_in, dtype=torch.float64, device=R.device), 0.0)
     if n >= d_in:
-        factor = _cholesky(weight * C + K @ K.T, "λC + KKᵀ")
+        factor = cholesky(weight * C + K @ K.T, "λC + KKᵀ")
         solved: Tensor = torch.cholesky_solve(K, factor)  # (d_in, n)
-        return R @ solved.T
-    C_inv_K: Tensor = torch.cholesky_solve(K, _cholesky(C, "C"))  # (d_in, n)
+        return Solution(R @ solved.T, float((K * solved).sum()))
+    C_inv_K: Tensor = torch.cholesky_solve(K, cholesky(C, "C"))  # (d_in, n)
     small = K.T @ C_inv_K
     small.diagonal().add_(weight)
-    factor = _cholesky((small + small.T) / 2, "λI + KᵀC⁻¹K")
-    delta: Tensor = torch.linalg.multi_dot([R, torch.cholesky_inverse(factor), C_inv_K.T])
-    return delta
+    factor = cholesky((small + small.T) / 2, "λI + KᵀC⁻¹K")
+    inverse = torch.cholesky_inverse(factor)
+    delta: Tensor = torch.linalg.multi_dot([R, inverse, C_inv_K.T])
+    # tr Kᵀ(λC + KKᵀ)⁻¹K = tr M(λI + M)⁻¹ = n − λ tr (λI + M)⁻¹ with M = KᵀC⁻¹K
+    return Solution(delta, n - weight * float(inverse.diagonal().sum()))
 
 
-def _cholesky(matrix: Tensor, name: str) -> Tensor:
+def cholesky(matrix: Tensor, name: str) -> Tensor:
     """The lower factor. A pivot lost in rounding is as bad as a negative one: what is divided by it is noise."""
     if not bool(matrix.isfinite().all()):
         raise EditError(f"{name} is not finite; a z or a weight of the model must be broken")

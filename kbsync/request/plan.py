@@ -22,6 +22,7 @@ AMBIGUOUS_SUBJECT = "ambiguous subject"
 SEVERAL_CURRENT_VALUES = "several current values"
 SAME_WORDS = "same words as another fact"
 BEYOND_MAX_LIVE = "beyond max_live"
+MODEL_FULL = "model full"
 
 Group = tuple[str, str]  # (subject, relation)
 
@@ -41,6 +42,17 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """How many edits a model holds that was found full.
+
+    `known` has the content hashes of requests that the base model answers by itself: they take no room.
+    """
+
+    edits: int
+    known: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class _Candidate:
     """A fact that should be taught, if it can be said."""
 
@@ -56,13 +68,14 @@ def plan(
     watch: WatchSettings,
     neighbors: int,
     now: datetime,
+    limit: Limit | None = None,
 ) -> Plan:
     """Plan the live set from all truthy facts of the watched relations.
 
     `known` includes the facts of the baseline: they decide what is current, what is ambiguous, and serve as
     neighbours. `previous` has the object before the current one, by (subject, relation); `labels` maps
     subjects, objects and relations to their labels; `neighbors` is the number of neighborhood prompts per
-    request; facts that ended before `now` are not current.
+    request; facts that ended before `now` are not current; `limit` is there when the model was found full.
     """
     watched = set(watch.relations)
     counts: Counter[str] = Counter()
@@ -90,7 +103,8 @@ def plan(
         else:
             candidates += [_Candidate(one, old) for one in wanted]
 
-    requests = _requests(candidates, labels, catalogue, watch.max_live, held)
+    ranked = sorted(candidates, key=lambda one: _rank(one, watch.priority))
+    requests = _requests(ranked, labels, catalogue, watch.max_live, limit, held)
     hood = _neighborhood(choices, ambiguous, requests, labels, catalogue)
     live = [
         replace(request, neighborhood=hood.choose(request, candidate.old, neighbors))
@@ -176,31 +190,42 @@ def _ambiguous(choices: Mapping[Group, Choice], labels: Labels) -> set[Group]:
 
 
 def _requests(
-    candidates: Iterable[_Candidate], labels: Labels, catalogue: Catalogue, max_live: int, held: list[Held]
+    ranked: Iterable[_Candidate],
+    labels: Labels,
+    catalogue: Catalogue,
+    max_live: int,
+    limit: Limit | None,
+    held: list[Held],
 ) -> list[tuple[_Candidate, EditRequest]]:
-    """Put the candidates into words, at most `max_live` of them; the others are added to `held`.
-
-    The most recently seen come first, then the lower ids.
-    """
+    """Put the candidates into words, the first of them that fit; the others are added to `held`."""
     requests: list[tuple[_Candidate, EditRequest]] = []
     hashes: set[str] = set()
-    for candidate in sorted(candidates, key=_priority):
+    room = limit.edits if limit is not None else max_live
+    for candidate in ranked:
         fact = candidate.known.fact
         words = verbalise(fact, labels, catalogue, candidate.old)
         if isinstance(words, Held):
             held.append(words)
-        elif words.content_hash in hashes:
+            continue
+        free = limit is None or words.content_hash in limit.known
+        if words.content_hash in hashes:
             held.append(Held(fact, SAME_WORDS))
         elif len(requests) >= max_live:
             held.append(Held(fact, BEYOND_MAX_LIVE))
+        elif not free and room == 0:
+            held.append(Held(fact, MODEL_FULL))
         else:
             hashes.add(words.content_hash)
             requests.append((candidate, words))
+            room -= not free
     return requests
 
 
-def _priority(candidate: _Candidate) -> tuple[float, tuple[int, str, str, Value]]:
-    return -candidate.known.seen.timestamp(), _by_id(candidate.known.fact)
+def _rank(candidate: _Candidate, priority: Mapping[str, int]) -> tuple[int, float, tuple[int, str, str, Value]]:
+    """Who comes first where not all fit: relations of a higher priority, then what the store saw last, then the
+    lower ids."""
+    fact = candidate.known.fact
+    return -priority.get(fact.relation, 0), -candidate.known.seen.timestamp(), _by_id(fact)
 
 
 def _by_id(fact: Fact) -> tuple[int, str, str, Value]:

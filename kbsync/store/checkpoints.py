@@ -218,6 +218,20 @@ def checkpoints(tx: Session, statuses: Iterable[CheckpointStatus] = tuple(Checkp
     return [_checkpoint(row) for row in rows]
 
 
+def judged(tx: Session, base_hash: str | None = None, limit: int = 200) -> list[Checkpoint]:
+    """The checkpoints that the gate has judged, newest first, one for each live set and settings: the last.
+
+    One of a run that was killed before it was published or rejected is not among them: its run is done over.
+    """
+    query = select(CheckpointRow).where(CheckpointRow.status != CheckpointStatus.CANDIDATE)
+    if base_hash is not None:
+        query = query.where(CheckpointRow.base_hash == base_hash)
+    found: dict[tuple[str, str, str], Checkpoint] = {}
+    for row in tx.scalars(query.order_by(CheckpointRow.id.desc()).limit(limit)):
+        found.setdefault((row.base_hash, row.settings_hash, row.live_hash), _checkpoint(row))
+    return list(found.values())
+
+
 def _live_row(tx: Session) -> PublicationRow | None:
     return tx.scalars(select(PublicationRow).where(PublicationRow.live)).one_or_none()
 

@@ -154,6 +154,17 @@ def save_metrics(tx: Session, run_id: int, metrics: Sequence[Metric]) -> None:
     tx.flush()
 
 
+def add_metrics(tx: Session, run_id: int, metrics: Sequence[Metric]) -> None:
+    """Add these to the metrics of the run, in place of those of the same names and phases."""
+    for one in metrics:
+        row = tx.get(MetricRow, (run_id, one.name, one.phase))
+        if row is None:
+            tx.add(MetricRow(run_id=run_id, name=one.name, phase=one.phase, value=one.value, count=one.count))
+        else:
+            row.value, row.count = one.value, one.count
+    tx.flush()
+
+
 def metrics_of(tx: Session, run_id: int) -> list[Metric]:
     """The run's metrics, by name and phase."""
     rows = tx.scalars(select(MetricRow).where(MetricRow.run_id == run_id).order_by(MetricRow.name, MetricRow.phase))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from kbsync.edit.load import load_of
 from kbsync.edit.memit import Rebuilt
 from kbsync.evaluate import drift, probes
 from kbsync.evaluate.answers import ANSWER_TOKENS
@@ -54,7 +55,9 @@ def evaluate(
     with bench.store.begin() as tx:
         outcomes.save_outcomes(tx, run_id, both, ids)
         outcomes.save_metrics(tx, run_id, [StoredMetric(m.name, m.phase, m.value, m.count) for m in metrics])
-    return Measured(metrics, {"facts": len(live), "prompts": len(after), "retired": len(retired)})
+    load = load_of(bench.editor, rebuilt)
+    counts = {"facts": len(live), "prompts": len(after), "retired": len(retired)}
+    return Measured(metrics, {**counts, "occupied": round(load.occupied, 6), "drift": round(load.drift, 6)})
 
 
 def _retired(bench: Workbench, live: Sequence[StoredRequest]) -> list[StoredRequest]:

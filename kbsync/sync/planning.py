@@ -15,6 +15,7 @@ from kbsync.store import changes, holds, known, requests
 from kbsync.store.requests import StoredRequest
 from kbsync.store.tables import RequestStatus
 from kbsync.sync.clock import now
+from kbsync.sync.room import limit
 from kbsync.sync.workbench import Workbench
 
 _STANDING = (RequestStatus.PLANNED, RequestStatus.SOLVED, RequestStatus.EDITED, RequestStatus.KNOWN)
@@ -43,6 +44,7 @@ def plan(bench: Workbench, run_id: int) -> Planned:
             watch,
             bench.settings.evaluate.neighbors,
             at,
+            limit(bench, tx),
         )
         ids = requests.save_requests(tx, run_id, now(), result.wanted)
         holds.save_held(tx, run_id, now(), result.held)

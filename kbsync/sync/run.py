@@ -20,13 +20,15 @@ from kbsync.sync.workbench import Workbench
 if TYPE_CHECKING:
     from kbsync.evaluate.gate import Verdict
     from kbsync.evaluate.metrics import Metric
+    from kbsync.evaluate.room import Room
 
 _BEAT_S = 60.0  # well under the patience of `runs.interrupt_stale_runs`
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How a run ended. `counts` by stage and named outcome; `checkpoint` is the candidate's folder."""
+    """How a run ended. `counts` by stage and named outcome; `checkpoint` is the candidate's folder; `room` is None
+    where no candidate was judged."""
 
     run_id: int
     status: RunStatus
@@ -36,6 +38,7 @@ class Report:
     verdicts: list[Verdict]
     checkpoint: Path | None
     seconds: float
+    room: Room | None = None
 
 
 def sync_once(bench: Workbench, trigger: str = "manual", force: bool = False) -> Report:
@@ -85,6 +88,7 @@ def sync_once(bench: Workbench, trigger: str = "manual", force: bool = False) ->
         verdicts=sync.verdicts,
         checkpoint=sync.checkpoint,
         seconds=time.monotonic() - started,
+        room=sync.room,
     )
 
 

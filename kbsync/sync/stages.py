@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from sqlalchemy.orm import Session
 
 from kbsync.store import checkpoints, requests, runs
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from kbsync.edit.memit import Rebuilt
     from kbsync.evaluate.gate import Verdict
     from kbsync.evaluate.metrics import Metric
+    from kbsync.evaluate.room import Room
+
+log = structlog.get_logger("kbsync")
 
 STAGES = ("pull", "plan", "solve", "rebuild", "evaluate", "gate", "publish")
 
@@ -39,6 +43,7 @@ class Sync:
     counts: dict[str, Mapping[str, float]] = field(default_factory=dict)
     metrics: list[Metric] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
+    room: Room | None = None
     checkpoint: Path | None = None
 
     def run(self) -> tuple[RunStatus, str | None]:
@@ -104,13 +109,16 @@ class Sync:
     def gate(self, live: Sequence[StoredRequest], rebuilt: Rebuilt) -> int | None:
         """Metrics → verdicts; writes the candidate, and returns its checkpoint's id if it may go live."""
         from kbsync.evaluate.gate import passed
-        from kbsync.sync import publishing
+        from kbsync.sync import publishing, room
 
         with self._stage("gate"):
             self.verdicts = publishing.judge(self.bench, self.run_id, self.metrics)
+            self.room = room.measure(self.bench, self.run_id, len(live), self.metrics, self.verdicts, rebuilt)
+            for warning in self.room.warnings():
+                log.warning("room", run=self.run_id, warning=warning)
             candidate, self.checkpoint = publishing.write(self.bench, self.run_id, live, rebuilt, self.metrics)
             failed = sum(not verdict.passed for verdict in self.verdicts)
-            self._count("gate", {"rules": len(self.verdicts), "failed": failed})
+            self._count("gate", {"rules": len(self.verdicts), "failed": failed, **_room_counts(self.room)})
             if not passed(self.verdicts):
                 publishing.reject(self.bench, self.run_id, live, candidate)
                 return None
@@ -133,10 +141,12 @@ class Sync:
 
     @property
     def refusal(self) -> str:
-        """Why the gate refuses the candidate."""
+        """Why the gate refuses the candidate, and what to do when that is because the model is full."""
         from kbsync.evaluate.gate import refusal
 
-        return refusal(self.verdicts)
+        reason = refusal(self.verdicts)
+        full = self.room.advice(self.bench.settings.watch.when_full) if self.room is not None else None
+        return reason if full is None else f"{reason}; {full}"
 
     def _identify(self) -> bool:
         """Note which base model and settings this run uses; whether they differ from the live model's."""
@@ -164,6 +174,12 @@ class Sync:
 
     def _count(self, stage: str, counts: Mapping[str, float]) -> None:
         self.counts[stage] = dict(counts)
+
+
+def _room_counts(room: Room) -> dict[str, float]:
+    """The room in the gate's counts: how many more facts fit, and the warnings that there are."""
+    counts: dict[str, float] = {"warnings": len(room.warnings())} if room.warnings() else {}
+    return counts if room.headroom is None else {**counts, "headroom": room.headroom}
 
 
 def as_published(bench: Workbench, wanted: Sequence[StoredRequest]) -> bool:

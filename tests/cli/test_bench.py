@@ -9,6 +9,7 @@ import pytest
 
 from kbsync.cli.bench import _ELSEWHERE
 from kbsync.evaluate.surroundings import said_elsewhere
+from kbsync.settings import load_settings
 from tests.cli.conftest import Call, data, error
 from tests.tiny import encoder, requests, tiny_model
 
@@ -32,7 +33,8 @@ DRAWN = {
     "settings",
 }  # fmt: skip
 MEASURED = {
-    "edits", "metrics", "elsewhere", "generation", "perplexity", "misses", "residual", "rebuild_s_per_fact",
+    "edits", "metrics", "elsewhere", "generation", "perplexity", "misses", "residual", "occupied", "drift",
+    "rebuild_s_per_fact",
     "rebuild_s", "repair_s", "relations",
 }  # fmt: skip
 
@@ -85,12 +87,24 @@ def test_capacity(call: Call, tmp_path: Path) -> None:
     """A point for each size, with what a measurement of quality has, as JSON, in the file and as a table."""
     out = tmp_path / "capacity.json"
     found = data(call("bench", "capacity", "--upto", "3", "--out", str(out), "--json"))
-    assert set(found) == DRAWN | {"curve"}
+    assert set(found) == DRAWN | {"curve", "capacity"}
     assert [set(point) for point in found["curve"]] == [MEASURED]
+    assert set(found["capacity"]) == {"facts", "low", "high", "rule", "max_live", "rules"}
     assert json.loads(out.read_text()) == found
     shown = call("bench", "capacity", "--upto", "3").stdout
     assert "3 edits" in shown
     assert "neighborhood success, base model" in shown
+    assert "room occupied" in shown
+
+
+def test_capacity_as_settings_and_as_a_picture(call: Call, tmp_path: Path, config: Path) -> None:
+    """The TOML is a file of settings that can be read, with the fitted limit; the PNG is a picture."""
+    toml, png = tmp_path / "room.toml", tmp_path / "curve.png"
+    found = data(call("bench", "capacity", "--upto", "4", "--toml", str(toml), "--png", str(png), "--json"))
+    assert 1 <= found["capacity"]["max_live"] <= 4
+    assert load_settings(toml).watch.max_live == found["capacity"]["max_live"]
+    assert "bench capacity" in toml.read_text()
+    assert png.read_bytes().startswith(b"\x89PNG")
 
 
 def test_editor(call: Call) -> None:
@@ -151,6 +165,8 @@ def test_a_setting_from_the_environment(call: Call, monkeypatch: pytest.MonkeyPa
         (("capacity", "--upto", "9999"), "ask for that many or fewer"),
         (("quality", "--out", "no/such/folder/x.json"), "--out: there is no folder"),
         (("capacity", "--out", "no/such/folder/x.json"), "--out: there is no folder"),
+        (("capacity", "--toml", "no/such/folder/x.toml"), "--toml: there is no folder"),
+        (("capacity", "--png", "no/such/folder/x.png"), "--png: there is no folder"),
         (("editor", "--out", "no/such/folder/x.json"), "--out: there is no folder"),
         (("covariance", "--out", "no/such/folder/x.json"), "--out: there is no folder"),
         (("covariance", "--edits", "9999", "--tokens", "400"), "has only 2400 counterfactual edits"),

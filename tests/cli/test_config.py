@@ -44,8 +44,9 @@ def test_every_setting_is_shown(call: Call) -> None:
         '[gate]\nmin_efficacy_success = "off"\n',
         '[schedule]\ncron = "15 3 * * *"\n',
         '[edit]\nlayers = [3, 4]\ncovariance_weight = 1e-7\n[source]\ncontact = "a \\"b\\" \\\\ ü \\u007f"\n',
+        "[watch.priority]\nP6 = 10\n",
     ],
-    ids=["plain", "a rule that is off", "cron", "odd values"],
+    ids=["plain", "a rule that is off", "cron", "odd values", "priorities"],
 )
 def test_the_output_is_a_file_with_the_same_settings(call: Call, config: Path, more: str) -> None:
     """What `config show` prints, saved and read again, gives equal settings."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from kbsync.store import daemons, runs, triggers
+from kbsync.evaluate.room import Room
+from kbsync.store import daemons, outcomes, runs, triggers
 from kbsync.store.engine import Store, open_store
 from tests.cli.conftest import Call, data, error
 
@@ -82,3 +84,33 @@ def test_no_store(call: Call, config: Path) -> None:
     """Looking makes no store."""
     assert error(call("status", "--json"))["exit_code"] == 4
     assert not (config.parent / "kbsync.db").exists()
+
+
+def with_room(config: Path) -> None:
+    """The story's last candidate was too large, and its run said how many facts fit."""
+    room = Room(300, 200.0, 150.0, 260.0, "perplexity_ratio", 20, 15, 190)
+    with opened(config) as store, store.begin() as tx:
+        rows = [outcomes.Metric(m.name, m.phase, m.value, m.count) for m in room.metrics()]
+        outcomes.add_metrics(tx, 3, rows)
+
+
+def test_the_room_of_the_last_candidate(told: Call, config: Path) -> None:
+    """How many facts fit, in numbers and in words, with the warnings; what a run did not say is not known."""
+    before = data(told("status", "--json"))["room"]
+    assert (before["facts"], before["capacity"], before["warnings"]) == (0, None, [])
+    with_room(config)
+    room = data(told("status", "--json"))["room"]
+    assert (room["capacity"], room["rule"], room["keeps"]) == (200.0, "perplexity_ratio", 190)
+    assert room["headroom"] == 200 - room["facts"]
+    assert len(room["warnings"]) == 1
+    shown = told("status").stdout
+    assert "of about 200 that fit (150 to 260; perplexity_ratio binds)" in shown
+    assert "warning: repair does little: of 20 edits that the solve missed, 15 are missed after it" in shown
+
+
+def test_the_doctor_passes_the_warning_on(told: Call, config: Path) -> None:
+    """A warning is no failure."""
+    with_room(config)
+    found = {one["name"]: one for one in json.loads(told("doctor", "--offline", "--json").stdout)["checks"]}
+    assert found["room"]["level"] == "warn"
+    assert "repair does little" in found["room"]["text"]

@@ -56,5 +56,6 @@ def test_every_reason_is_documented() -> None:
         plan.SEVERAL_CURRENT_VALUES,
         plan.SAME_WORDS,
         plan.BEYOND_MAX_LIVE,
+        plan.MODEL_FULL,
     }
     assert set(first_column("Why a fact is held")) == reasons

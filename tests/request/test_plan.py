@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kbsync.facts import Fact, Held, KnownFact, Value, ValueKind
-from kbsync.request.plan import Plan, plan
+from kbsync.request.plan import Limit, Plan, plan
 from kbsync.settings import WatchSettings
 from tests.request.facts_of import NOW, PULLED, item, known, shipped, watch
 
@@ -320,3 +320,93 @@ def test_every_fact_has_one_outcome(
         known_before = {one.fact for one in facts if one.baseline}
         known_after = {one.fact for one in facts if not one.baseline}
         assert {request.fact for request in result.wanted} <= known_after | (known_before & known_after)
+
+
+LANDS = LABELS | {f"Q{number}": f"Land {number}" for number in range(10, 17)}
+DAY = timedelta(days=1)
+
+
+def crowded() -> list[KnownFact]:
+    """Six facts of two relations, seen on different days."""
+    return [
+        known("Q10", "P36", "Q1", seen=PULLED),
+        known("Q11", "P36", "Q2", seen=PULLED + DAY),
+        known("Q12", "P36", "Q3", seen=PULLED + 2 * DAY),
+        known("Q13", "P6", "Q4", seen=PULLED),
+        known("Q14", "P6", "Q5", seen=PULLED + DAY),
+        known("Q15", "P6", "Q6", seen=PULLED + DAY),
+    ]
+
+
+def full(edits: int, *free: str, max_live: int = 1000, **priority: int) -> Plan:
+    """The plan for the six facts and a model that holds so many edits, and knows the subjects in `free` itself."""
+    settings = watch("P6", "P36", max_live=max_live).model_copy(update={"priority": priority})
+    hashes = {one.fact.subject: one.content_hash for one in planned(crowded(), labels=LANDS).wanted}
+    limit = Limit(edits, frozenset(hashes[subject] for subject in free))
+    return plan(crowded(), {}, LANDS, shipped(), settings, 0, NOW, limit)
+
+
+def subjects(result: Plan) -> set[str]:
+    return {request.fact.subject for request in result.wanted}
+
+
+def test_a_full_model_keeps_the_relations_of_highest_priority() -> None:
+    """Priority comes before age; within a relation, what was seen last comes first, then the lower ids."""
+    assert subjects(full(2)) == {"Q12", "Q11"}
+    assert subjects(full(3)) == {"Q12", "Q11", "Q14"}
+    assert subjects(full(3, P6=10)) == {"Q14", "Q15", "Q13"}
+    assert subjects(full(4, P6=10)) == {"Q14", "Q15", "Q13", "Q12"}
+    assert subjects(full(3, P6=-1)) == {"Q12", "Q11", "Q10"}
+    result = full(5, P36=1)
+    assert held(result) == {("Q13", "Q4"): "model full"}
+    assert result.counts == {"wanted": 5, "held: model full": 1}
+
+
+def test_what_the_base_model_knows_takes_no_room() -> None:
+    """It is wanted however full the model is, and leaves the room to the others."""
+    assert subjects(full(1, "Q10", "Q13")) == {"Q10", "Q13", "Q12"}
+    assert subjects(full(3, "Q12")) == {"Q12", "Q11", "Q14", "Q15"}
+
+
+def test_the_smaller_limit_counts() -> None:
+    """max_live is asked first, and named."""
+    result = full(5, max_live=2)
+    assert subjects(result) == {"Q12", "Q11"}
+    assert set(held(result).values()) == {"beyond max_live"}
+    both = full(2, "Q13", max_live=5)
+    assert both.counts == {"wanted": 3, "held: model full": 3}
+
+
+def test_priority_without_a_limit_orders_what_max_live_lets_in() -> None:
+    """The same order for both limits; with room for all it changes nothing."""
+    chosen = watch("P6", "P36", max_live=2).model_copy(update={"priority": {"P6": 1}})
+    assert subjects(planned(crowded(), chosen, labels=LANDS)) == {"Q14", "Q15"}
+    roomy = watch("P6", "P36").model_copy(update={"priority": {"P6": 1}})
+    assert planned(crowded(), roomy, labels=LANDS) == planned(crowded(), labels=LANDS)
+
+
+@settings(max_examples=60, deadline=None)
+@given(worlds(), st.randoms(use_true_random=False), st.integers(1, 8), st.integers(-2, 2), st.booleans())
+def test_a_full_models_plan_is_a_function_of_the_facts(
+    world: tuple[list[KnownFact], dict[str, str | None], dict[tuple[str, str], Value]],
+    rng: random.Random,
+    edits: int,
+    priority: int,
+    knows: bool,
+) -> None:
+    """Any order of the facts gives the same plan; it holds no more edits than fit, a smaller limit keeps a part of
+    what a larger one keeps, and the counts add up to the facts."""
+    facts, labels, previous = world
+    chosen = watch("P6", "P19", "P27", "P36").model_copy(update={"priority": {"P19": priority}})
+    whole = plan(facts, previous, labels, shipped(), chosen, 2, NOW)
+    known_hashes = frozenset(one.content_hash for one in whole.wanted[:2]) if knows else frozenset()
+    first = plan(facts, previous, labels, shipped(), chosen, 2, NOW, Limit(edits, known_hashes))
+    shuffled = list(facts)
+    rng.shuffle(shuffled)
+    assert plan(shuffled, previous, labels, shipped(), chosen, 2, NOW, Limit(edits, known_hashes)) == first
+    hashes = {one.content_hash for one in first.wanted}
+    assert len(hashes - known_hashes) == min(edits, len(whole.wanted) - len(known_hashes))
+    assert known_hashes <= hashes <= {one.content_hash for one in whole.wanted}
+    more = plan(facts, previous, labels, shipped(), chosen, 2, NOW, Limit(edits + 1, known_hashes))
+    assert hashes <= {one.content_hash for one in more.wanted}
+    assert sum(first.counts.values()) == len(facts)

@@ -136,4 +136,5 @@ def _metrics(count: int) -> list[Metric]:
         Metric("neighborhood_success", "after", 0.7, 8),
         Metric("perplexity", "before", 20.0, 4000),
         Metric("perplexity", "after", 21.0, 4000),
+        Metric("capacity", "after", 120.0, count),
     ]

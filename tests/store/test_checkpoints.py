@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -174,3 +175,18 @@ def _take(tx: Session, step: str, minute: int) -> None:
             checkpoints.rollback(tx, later(minute), base=step == "base")
     except StoreError:
         assert step != "publish", "a new candidate can always be published"
+
+
+def test_judged_checkpoints_are_those_that_the_gate_has_seen(store: Store) -> None:
+    """Published, retired and rejected ones, newest first; of one live set only the last, and no mere candidate."""
+    with store.begin() as tx:
+        published(tx, "one", "two")
+        refused, _ = candidate(tx, "three", 3)
+        checkpoints.reject(tx, refused)
+        candidate(tx, "four", 4)
+        assert [one.name for one in checkpoints.judged(tx)] == ["three", "two", "one"]
+        assert [one.name for one in checkpoints.judged(tx, "base", limit=2)] == ["three", "two"]
+        assert checkpoints.judged(tx, "another base") == []
+        again = replace(new_checkpoint("again"), live_hash=new_checkpoint("one").live_hash)
+        checkpoints.reject(tx, checkpoints.add_candidate(tx, new_run(tx, 5), later(5), again, ()))
+        assert [one.name for one in checkpoints.judged(tx)] == ["again", "three", "two"]

@@ -109,3 +109,17 @@ def test_metrics_and_verdicts_are_those_saved_last(store: Store, request_id: int
         outcomes.save_verdicts(tx, 1, verdicts)
         assert outcomes.metrics_of(tx, 1) == metrics
         assert outcomes.verdicts_of(tx, 1) == verdicts
+
+
+def test_metrics_are_added_to_those_that_are_there(store: Store) -> None:
+    """Another name is another row; the same name and phase takes the new value."""
+    with store.begin() as tx:
+        run_id = new_run(tx)
+        outcomes.save_metrics(tx, run_id, [Metric("score", "after", 0.5, 3)])
+        outcomes.add_metrics(tx, run_id, [Metric("capacity", "after", 120.0, 80)])
+        outcomes.add_metrics(tx, run_id, [Metric("capacity", "after", 110.0, 90)])
+    with store.read() as tx:
+        assert outcomes.metrics_of(tx, run_id) == [
+            Metric("capacity", "after", 110.0, 90),
+            Metric("score", "after", 0.5, 3),
+        ]

@@ -95,11 +95,13 @@ def test_the_ledger_tells_every_stage(synced: Rig) -> None:
 
 
 def test_metrics_and_verdicts_are_rows(synced: Rig) -> None:
-    """The report's metrics and verdicts are the store's, and most edits took."""
+    """The report's metrics, room and verdicts are the store's, and most edits took."""
     synced.world.changes(*WINDOW_2)
     report = synced.sync(gate={"min_efficacy_success": 0.5})
     stored = {(n, p): v for n, p, v in synced.rows("SELECT name, phase, value FROM metrics WHERE run_id = 3")}
-    assert stored == pytest.approx({(m.name, m.phase): m.value for m in report.metrics})
+    assert report.room is not None
+    told = [*report.metrics, *report.room.metrics()]
+    assert stored == pytest.approx({(m.name, m.phase): m.value for m in told})
     assert stored["efficacy_success", Phase.AFTER] > stored["efficacy_success", Phase.BEFORE]
     assert ("retired_favoured", Phase.AFTER) in stored
     assert [(v.metric, v.passed) for v in report.verdicts] == [("efficacy_success", True)]
