@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pydantic import ValidationError
 
 from kbsync.bench.asking import ask_base
+from kbsync.bench.edits import sentences
 from kbsync.bench.quality import Drawn, Measured, draw, measure
 from kbsync.bench.shares import Share
 from kbsync.errors import ConfigError
@@ -90,6 +91,7 @@ def bench_covariance(
     is less text than the largest count.
     """
     wanted = _wanted(bench.settings.covariance, counts, mixes)
+    bench.sentences = sentences(bench.catalogue)
     bench.editor.restore()
     took = {one: _covariance(bench, one).seconds for one in reversed(wanted)}  # too little text shows at once
     drawn = draw(bench, edits, seed)

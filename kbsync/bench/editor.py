@@ -12,7 +12,7 @@ from typing import Any
 
 from kbsync.bench import trial
 from kbsync.bench.asking import ask
-from kbsync.bench.edits import real_changes
+from kbsync.bench.edits import real_changes, sentences
 from kbsync.bench.machine import machine
 from kbsync.bench.serial import Serial, run_serial
 from kbsync.errors import ConfigError
@@ -83,13 +83,14 @@ class EditorBench:
 
 
 def bench_editor(bench: Workbench, edits: int, serial: int = 0) -> EditorBench:
-    """Solve, rebuild and evaluate `edits` real changes; none of it is stored but the sentences behind C.
+    """Solve, rebuild and evaluate `edits` real changes; none of it is stored.
 
     `serial` of them, spread evenly, are edited with the serial method, too: what it takes per edit does not depend
     on how many there are. Raises ConfigError when that is more than there are edits.
     """
     if serial > edits:
         raise ConfigError(f"{serial} edits can't be some of {edits}; ask for fewer one by one")
+    bench.sentences = sentences(bench.catalogue, real=True)
     requests = real_changes(bench.catalogue, edits)
     sample = [requests[i * edits // serial] for i in range(serial)]
     solved = trial.solve(bench, requests)

@@ -9,18 +9,19 @@ import csv
 import gzip
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 from kbsync.errors import ConfigError
-from kbsync.facts import EditRequest, Fact, KnownFact, Value, ValueKind
+from kbsync.facts import EditRequest, Fact, KnownFact, Value, ValueKind, digest
 from kbsync.request.catalogue import Catalogue
 from kbsync.request.neighborhood import Neighborhood
 from kbsync.request.verbalise import sentence, verbalise
 from kbsync.settings import share
 
 _SEEN = datetime(2022, 2, 10, tzinfo=UTC)  # when CounterFact came out; a neighbor's age plays no part
+_NAMED = (("subject", "label"), ("old", "old_label"))  # columns of the counterfactual edits: an item and its name
 _ENTITY = r"<http://www\.wikidata\.org/entity/(Q[0-9]+)>"
 _LABEL = re.compile(rf'{_ENTITY} <http://www\.w3\.org/2000/01/rdf-schema#label> "([^"\\]+)"@en \.')
 _DIRECT = re.compile(rf"{_ENTITY} <http://www\.wikidata\.org/prop/direct/(P[0-9]+)> {_ENTITY} \.")
@@ -66,15 +67,24 @@ def _real_change(row: dict[str, str], catalogue: Catalogue) -> tuple[EditRequest
 
 
 def _slice_neighborhood(catalogue: Catalogue) -> Neighborhood:
-    """The facts of the demo's slice whose subject no window touches and has no second object of the relation."""
-    touched = frozenset(row["subject"] for row in _table("data/demo/expected.tsv"))
+    """Those of the demo's slice that can be neighbors and are not for C."""
     labels, objects = _slice()
-    facts = [
+    facts = _single(catalogue, objects)
+    return Neighborhood.build(_beside_c(facts), _touched(), labels, catalogue)
+
+
+def _touched() -> frozenset[str]:
+    return frozenset(row["subject"] for row in _table("data/demo/expected.tsv"))
+
+
+def _single(catalogue: Catalogue, objects: Mapping[tuple[str, str], Sequence[str]]) -> list[KnownFact]:
+    """The slice's facts of subjects that no window touches and that have one object of the relation."""
+    touched = _touched()
+    return [
         _known(subject, relation, values[0])
         for (subject, relation), values in objects.items()
         if len(values) == 1 and relation in catalogue and subject not in touched
     ]
-    return Neighborhood.build(facts, touched, labels, catalogue)
 
 
 def _slice() -> tuple[dict[str, str | None], dict[tuple[str, str], list[str]]]:
@@ -101,9 +111,7 @@ def descriptions(catalogue: Catalogue, real: bool = False) -> dict[str, str]:
         triples = [(s, relation, value) for (s, relation), values in objects.items() for value in values]
     else:
         rows = list(_table("data/bench/counterfact.tsv"))
-        labels = {
-            row[item]: row[name] for row in rows for item, name in (("subject", "label"), ("old", "old_label"))
-        }
+        labels = {row[item]: row[name] for row in rows for item, name in _NAMED}
         triples = [(row["subject"], row["relation"], row["old"]) for row in rows]
     found: dict[str, list[str]] = {}
     for subject, relation, value in triples:
@@ -113,6 +121,42 @@ def descriptions(catalogue: Catalogue, real: bool = False) -> dict[str, str]:
             found.setdefault(subject, []).append(said)
             found.setdefault(value, []).append(said)
     return {item: " ".join(said) for item, said in found.items()}
+
+
+def sentences(catalogue: Catalogue, real: bool = False) -> list[str]:
+    """True facts in words, for C to hold: up to a quarter of what could be neighbors, which then are nobody's.
+
+    They are the same whichever edits are drawn. `real`: those of the demo's slice.
+    """
+    labels: dict[str, str | None]
+    if real:
+        labels, objects = _slice()
+        facts = [known.fact for known in _single(catalogue, objects)]
+    else:
+        rows = list(_table("data/bench/counterfact.tsv"))
+        labels = {row[item]: row[name] for row in rows for item, name in _NAMED}
+        facts = [_known(row["subject"], row["relation"], row["old"]).fact for row in rows if not row["new"]]
+    chosen = sorted(_for_c(facts), key=_place)
+    return [said for fact in chosen if (said := sentence(fact, labels, catalogue)) is not None]
+
+
+def _for_c(facts: Iterable[Fact]) -> set[Fact]:
+    """Of those that share relation and object a quarter, so that edits with few neighbors keep them."""
+    alike: dict[tuple[str, Value], list[Fact]] = {}
+    for fact in facts:
+        alike.setdefault((fact.relation, fact.value), []).append(fact)
+    return {fact for own in alike.values() for fact in sorted(own, key=_place)[: len(own) // 4]}
+
+
+def _beside_c(facts: Sequence[KnownFact]) -> list[KnownFact]:
+    """Those that may be neighbors."""
+    taken = _for_c(known.fact for known in facts)
+    return [known for known in facts if known.fact not in taken]
+
+
+def _place(fact: Fact) -> str:
+    """A hash to sort by, the same under every Python."""
+    return digest([fact.relation, fact.subject])
 
 
 def counterfactual(
@@ -131,7 +175,7 @@ def counterfactual(
     edited = frozenset(row["subject"] for row in rows if row["new"])
     near = [row for row in rows if not row["new"] and row["relation"] in catalogue]
     facts = [_known(row["subject"], row["relation"], row["old"]) for row in near]
-    hood = Neighborhood.build(facts, edited, labels, catalogue)
+    hood = Neighborhood.build(_beside_c(facts), edited, labels, catalogue)
     order = sorted((row for row in rows if row["new"]), key=lambda row: _draw(seed, row))
     _enough(len(order), count, "data/bench/counterfact.tsv", "counterfactual edits")
     requests = []

@@ -1,7 +1,7 @@
 """`kbsync bench quality`: what many edits at once do to a model, with how sure each figure is.
 
 Each edit that the base model does not know already is solved, all are put in with one rebuild, and base model and
-candidate are asked the same prompts. Nothing is stored but the sentences behind C.
+candidate are asked the same prompts. Nothing is stored.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kbsync.bench import trial
 from kbsync.bench.asking import Asked, Kept, ask_base, ask_candidate, sort_out
-from kbsync.bench.edits import counterfactual, real_changes
+from kbsync.bench.edits import counterfactual, real_changes, sentences
 from kbsync.bench.machine import machine
 from kbsync.bench.shares import Pair, by_relation, mean_of, share_of, shares_of
 from kbsync.bench.writing import Writing
@@ -102,6 +102,7 @@ def draw(bench: Workbench, edits: int, seed: int, real: bool = False) -> Drawn:
     Raises ConfigError when there are fewer, or none that the base model does not know.
     """
     neighbors = bench.settings.evaluate.neighbors
+    bench.sentences = sentences(bench.catalogue, real)
     if real:
         chosen = real_changes(bench.catalogue, edits, neighbors)
     else:

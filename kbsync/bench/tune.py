@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from kbsync.bench import trial
 from kbsync.bench.asking import Kept, ask, sort_out
 from kbsync.bench.choice import Limits, Point, choose
-from kbsync.bench.edits import counterfactual
+from kbsync.bench.edits import counterfactual, sentences
 from kbsync.bench.machine import machine
 from kbsync.errors import ConfigError, EditError
 from kbsync.facts import EditRequest, Phase
@@ -103,6 +103,7 @@ def tune(bench: Workbench, edits: int, seed: int, space: Space) -> Tuned:
     """
     started = time.perf_counter()
     settings = bench.settings
+    bench.sentences = sentences(bench.catalogue)
     requests = counterfactual(bench.catalogue, edits, seed, settings.evaluate.neighbors, last=True)
     if not all(math.isfinite(clamp) for clamp in space.clamps):
         raise ConfigError("--clamp: a number is needed that is finite")

@@ -105,7 +105,8 @@ class Mixture:
         return Survey({name: count for name, count in sources.items() if count}, seen.value)
 
     def chunks(self) -> Iterator[Chunk]:
-        """Sequences of `chunk_tokens` ids after BOS, `tokens` ids in all; each source's last one may be shorter.
+        """Sequences of `chunk_tokens` ids after BOS, `tokens` ids in all; each source's last one may be shorter. A
+        fact is a sequence by itself, as the prompts are that ask for it.
 
         A source that has less than its share gives what it has, and there is more text instead. Raises EditError
         when there is less text than that, ConfigError for a source that can't be read.
@@ -116,7 +117,8 @@ class Mixture:
             wanted = left if source == "text" else min(left, self._share(source))
             if wanted == 0:
                 continue
-            for ids in _cut(self._read(source, wanted), wanted, self.settings.chunk_tokens):
+            cut = _each if source == "facts" else _cut
+            for ids in cut(self._read(source, wanted), wanted, self.settings.chunk_tokens):
                 left -= len(ids)
                 yield Chunk(source, head + ids)
         if left:
@@ -133,7 +135,7 @@ class Mixture:
     def _read(self, source: str, wanted: int) -> Iterator[Sequence[int]]:
         """The ids of one source, in pieces."""
         if source == "facts":
-            return self._encode(self.facts)
+            return (self.encoder.text_ids(text) for text in self.facts)
         if source == "samples":
             return self._samples(wanted)
         if source == "dataset":
@@ -196,6 +198,17 @@ def _first(pieces: Iterable[Sequence[int]], wanted: int) -> Tensor:
         if len(ids) == wanted:
             break
     return torch.tensor(ids, dtype=torch.int32)
+
+
+def _each(pieces: Iterable[Sequence[int]], wanted: int, size: int) -> Iterator[list[int]]:
+    """The first `wanted` ids of `pieces`, each by itself, cut at `size`."""
+    for piece in pieces:
+        ids = list(piece[: min(size, wanted)])
+        if ids:
+            yield ids
+        wanted -= len(ids)
+        if wanted == 0:
+            break
 
 
 def _cut(pieces: Iterable[Sequence[int]], wanted: int, size: int) -> Iterator[list[int]]:

@@ -39,6 +39,7 @@ class Workbench:
     def __init__(self, settings: Settings, progress: Progress | None = None) -> None:
         self.settings = settings
         self.progress: Progress = progress or Silent()
+        self.sentences: list[str] | None = None  # stand in for the store's facts in C, where they are set in time
         self._perplexity: float | None = None
 
     def __enter__(self) -> Workbench:
@@ -120,7 +121,7 @@ class Workbench:
         """A workbench with another editor on this one's base model. It lasts as long as this one; close only this
         one."""
         other = Workbench(self.settings.model_copy(update={"edit": editor.settings}), self.progress)
-        other._perplexity = self._perplexity
+        other._perplexity, other.sentences = self._perplexity, self.sentences
         other.__dict__.update(base=self.base, catalogue=self.catalogue, editor=editor)
         return other
 
@@ -132,6 +133,8 @@ class Workbench:
         wanted = int(settings.tokens * settings.facts_share) // _SENTENCE_TOKENS
         if wanted == 0:
             return []
+        if self.sentences is not None:
+            return self.sentences
         with self.store.read() as tx:
             kept = texts.covariance_text(tx, wanted)
         if kept is not None:

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from kbsync.bench.edits import counterfactual, real_changes
+from kbsync.bench.edits import counterfactual, real_changes, sentences
 from kbsync.errors import ConfigError
 from kbsync.facts import EditRequest, Prompt
 from kbsync.request.catalogue import Catalogue, load_catalogue
@@ -45,6 +45,15 @@ class TestCounterfactual:
         assert len({r.content_hash for r in everything}) == len(everything)
         assert len({r.fact.subject for r in everything}) == len(everything)
         assert len({fold(r.subject_label) for r in everything}) == len(everything)
+
+    def test_what_c_holds_is_nobodys_neighbor(self, everything: list[EditRequest], catalogue: Catalogue) -> None:
+        """Nor of an edited subject; and there are enough sentences for the default share of C."""
+        said = set(sentences(catalogue))
+        near = {f"{n.prompt.text} {n.target}." for request in everything for n in request.neighborhood}
+        names = {request.rewrite.text for request in everything}
+        assert not said & near
+        assert not [one for one in said for name in names if one.startswith(f"{name} ")]
+        assert len(said) > 400
 
     def test_relations_are_spread(self, everything: list[EditRequest]) -> None:
         """No relation has more than a twentieth of the edits."""
@@ -136,3 +145,11 @@ class TestRealChanges:
         """The error says how many there are."""
         with pytest.raises(ConfigError, match=r"only \d+ changes"):
             real_changes(catalogue, 10_000)
+
+
+def test_what_c_holds_of_the_slice_is_nobodys_neighbor(catalogue: Catalogue) -> None:
+    """The same of the demo's real changes."""
+    said = set(sentences(catalogue, real=True))
+    changes = real_changes(catalogue, 60, 4)
+    assert len(said) > 500
+    assert not said & {f"{n.prompt.text} {n.target}." for request in changes for n in request.neighborhood}

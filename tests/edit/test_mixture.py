@@ -110,8 +110,18 @@ class TestShares:
         settings = sized(text, 200, facts_share=0.25, samples_share=0.3)
         chunks = list(mixed(settings, tmp_path).chunks())
         assert counts(chunks) == {"facts": 50, "samples": 60, "text": 90}
-        assert said(chunks, "facts").startswith("The capital of Japan is Tokyo. The capital")
+        assert said(chunks, "facts").startswith("The capital of Japan is Tokyo.")
         assert said(chunks, "text").startswith("The capital of France")
+
+    def test_a_fact_stands_alone(self, text: Path, tmp_path: Path) -> None:
+        """After BOS, with nothing of another fact before it; the last one is cut where the share ends."""
+        chunks = list(mixed(sized(text, 100, facts_share=0.5), tmp_path, ENCODER).chunks())
+        facts = [chunk.ids for chunk in chunks if chunk.source == "facts"]
+        whole = [ENCODER.bos_id, *ENCODER.text_ids(FACTS[0])][:17]
+        assert len(facts) > 3
+        assert all(ids == whole for ids in facts[:-1])
+        assert facts[-1] == whole[: len(facts[-1])]
+        assert sum(len(ids) - 1 for ids in facts) == 50
 
     @pytest.mark.parametrize(("tokens", "share", "expected"), [(100, 0.29, 29), (1000, 0.007, 7), (10, 0.05, 0)])
     def test_a_share_in_decimals_is_what_it_says(
