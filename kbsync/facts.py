@@ -222,12 +222,18 @@ class EditRequest:
     neighborhood: tuple[Neighbor, ...] = field(default=())
 
     @property
+    def heading(self) -> Prompt:
+        """Subject and relation as one finds them over an entry: `Poland, head of government:`."""
+        name = self.rewrite.subject
+        return Prompt(f"{name}, {self.relation_label}:", 0, len(name))
+
+    @property
     def content_hash(self) -> str:
-        """sha256 over exactly what the solver reads: rewrite prompt, question and new object.
+        """sha256 over exactly what the solver reads: rewrite prompt, question, heading and new object.
 
         Labels or evaluation prompts that change do not make a solved z stale; a changed prompt does.
         """
-        parts = [[p.text, p.start, p.end] for p in (self.rewrite, self.question)]
+        parts = [[p.text, p.start, p.end] for p in (self.rewrite, self.question, self.heading)]
         return digest({"prompts": parts, "target_new": self.target_new})
 
 

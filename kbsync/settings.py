@@ -128,7 +128,7 @@ class WatchSettings(Section):
         return priority
 
 
-Context = Literal["question", "bare", "sentence", "chat"]
+Context = Literal["question", "heading", "bare", "sentence", "chat"]
 
 
 class EditSettings(Section):
@@ -144,7 +144,7 @@ class EditSettings(Section):
     decay: float = Field(0.5, ge=0, description="weight of ‖δ‖/‖h‖ squared")
     contexts: tuple[Context, ...] = Field(
         ("question",),
-        description="where z is solved besides the prompt: `question`, `bare`, `sentence`, `chat` "
+        description="where z is solved besides the prompt: `question`, `heading`, `bare`, `sentence`, `chat` "
         "(docs/editing.md says what they are)",
     )
     key_contexts: tuple[Context, ...] = Field(

@@ -128,9 +128,16 @@ def make_request(**changes: Any) -> EditRequest:
     return replace(request, **changes)
 
 
+def test_a_heading_is_subject_and_relation() -> None:
+    """The subject's name stands at its start, as the rewrite prompt has it; braces in a label are text."""
+    found = make_request(rewrite=Prompt.fill("The {} is", "{France}"), relation_label="{}").heading
+    assert (found.text, found.subject, found.start) == ("{France}, {}:", "{France}", 0)
+
+
 COVERED = {
     "the rewrite prompt": {"rewrite": Prompt.fill("{} has as its capital", "France")},
     "the subject's place in it": {"rewrite": Prompt("The capital of France is", 15, 20)},
+    "the relation's label, which is in the heading": {"relation_label": "seat"},
     "the question": {"question": Prompt.fill("Where is the capital of {}?", "France")},
     "the new object": {"target_new": "Lyon"},
     "prompts that trade places": {
@@ -142,13 +149,13 @@ COVERED = {
 
 @pytest.mark.parametrize("changes", COVERED.values(), ids=COVERED.keys())
 def test_what_the_solver_reads_changes_the_content_hash(changes: dict[str, Any]) -> None:
-    """A solved z is stale when the rewrite prompt, the question or the new object changes."""
+    """A solved z is stale when the rewrite prompt, the question, the heading or the new object changes."""
     assert make_request(**changes).content_hash != make_request().content_hash
 
 
 NOT_COVERED = {
     "the fact's ids": {"fact": Fact("Q1", "P1", Value(ValueKind.STRING, "x"))},
-    "labels": {"subject_label": "République", "relation_label": "seat"},
+    "the subject's label": {"subject_label": "République"},
     "the old object": {"target_old": "Versailles"},
     "the generation prompt": {"generation": Prompt.fill("{} is", "France")},
     "paraphrases": {"paraphrases": (Prompt.fill("In {} the capital is", "France"),)},
@@ -165,7 +172,8 @@ def test_what_only_the_evaluation_reads_keeps_the_content_hash(changes: dict[str
 def test_the_content_hash_stays_what_it_is() -> None:
     """Stored z's are found again by every later version: the hash of a known request is fixed."""
     text = (
-        '{"prompts":[["The capital of France is",15,21],["What is the capital of France?",23,29]],'
+        '{"prompts":[["The capital of France is",15,21],["What is the capital of France?",23,29],'
+        '["France, capital:",0,6]],'
         '"target_new":"Paris"}'
     )
     assert make_request().content_hash == hashlib.sha256(text.encode()).hexdigest()

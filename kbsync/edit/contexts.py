@@ -39,6 +39,7 @@ def _chat(encoder: Encoder, request: EditRequest) -> Row | None:
 # By name, as in the settings; None where the tokenizer has no such context.
 _KINDS: Mapping[str, Callable[[Encoder, EditRequest], Row | None]] = {
     "question": lambda encoder, request: encoder.plain(request.question, request.target_new),
+    "heading": lambda encoder, request: encoder.plain(request.heading, request.target_new),
     "bare": _bare,
     "sentence": lambda encoder, request: encoder.chat_sentence(
         request.question, request.rewrite, request.target_new

@@ -34,6 +34,8 @@ def test_keys_are_written_in_more_contexts_than_z_is_solved_in() -> None:
     answer = ENCODER.tokenizer.decode(keyed[-1].ids)
     assert answer.startswith("<|im_start|>user\n")
     assert answer.endswith(f"{one.rewrite.text} {one.target_new}")
+    headed = Contexts(solved=("heading",)).rows(ENCODER, one)[1]
+    assert ENCODER.tokenizer.decode(headed.ids).endswith(f"{one.heading.text} {one.target_new}")
     twice = Contexts(solved=("question",), keyed=("question", "bare"))
     assert len(twice.key_rows(ENCODER, one)) == 3
 
