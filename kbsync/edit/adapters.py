@@ -19,7 +19,7 @@ from kbsync.edit.postnorm import into_norm
 from kbsync.errors import ModelError
 from kbsync.lm.batch import Batch
 from kbsync.lm.forest import Grove
-from kbsync.lm.place import Again, bare, is_offloaded, main_device, real_weight
+from kbsync.lm.place import Again, bare, beside, is_offloaded, main_device, real_weight
 from kbsync.lm.reader import Head, Reader
 
 
@@ -110,7 +110,13 @@ class Adapter:
         if self.family.after is None:
             return residual / self._scale, torch.zeros_like(residual)
         norm = getattr(self.layers[layer], self.family.after)
-        return into_norm(norm, values, residual)
+        change, missing = into_norm(norm, *(beside(norm, one) for one in (values, residual)))
+        return change.to(self.device), missing.to(self.device)
+
+    def project(self, layer: int, keys: Tensor) -> Tensor:
+        """The down-projection's outputs (n, d) for keys (n, d_in), on the main device wherever its weights are."""
+        out: Tensor = self._down[layer](beside(self._down[layer], keys))
+        return out.to(self.device)
 
     def run(
         self,

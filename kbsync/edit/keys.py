@@ -158,7 +158,7 @@ class SubjectPass:
                 columns.setdefault(context, []).append((part.owners[mine], found[mine]))
             if part in self._prompts:
                 top = part.run(self.adapter, (at + 1, last + 1), out) if last > at else out
-                values = self.adapter.down(at)(read).to(device)
+                values = self.adapter.project(at, read)
                 hidden.append((part.owners, top.flatten(0, 1)[part.spots].float(), values.float()))
         for context in sorted(columns):
             for owners, found in columns[context]:

@@ -49,6 +49,12 @@ def bare(module: nn.Module) -> Any:
     return view
 
 
+def beside(module: nn.Module, tensor: Tensor) -> Tensor:
+    """`tensor` where the module's weights are; an offloaded module fetches them by itself to where it is."""
+    weight = next(module.parameters())
+    return tensor if weight.is_meta else tensor.to(weight.device)
+
+
 @torch.no_grad()
 def real_weight(module: nn.Module) -> Tensor:
     """A module's `weight` to read and to write in place; forward passes see what is written.
