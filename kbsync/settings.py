@@ -127,6 +127,9 @@ class WatchSettings(Section):
         return priority
 
 
+Context = Literal["question", "bare", "sentence", "chat"]
+
+
 class EditSettings(Section):
     """MEMIT's settings. Every one of them shapes the weights, so all are part of the settings fingerprint."""
 
@@ -138,10 +141,15 @@ class EditSettings(Section):
     stop_loss: float = Field(0.02, gt=0, description="a request is done when the object's NLL is below this")
     kl_weight: float = Field(0.01, ge=0, description="weight of KL(edited ‖ base) at `<subject> is a`")
     decay: float = Field(0.5, ge=0, description="weight of ‖δ‖/‖h‖ squared")
-    question_context: bool = Field(True, description="also solve z after the relation's question, in plain text")
+    contexts: tuple[Context, ...] = Field(
+        ("question",),
+        description="where z is solved besides the prompt: `question`, `bare`, `sentence`, `chat` "
+        "(docs/editing.md says what they are)",
+    )
+    key_contexts: tuple[Context, ...] = Field(
+        ("bare", "sentence"), description="where else the edit is written, by the same names; z is not solved there"
+    )
     prefixes: int = Field(0, ge=0, description="seeded prefixes sampled from the model, as contexts of z")
-    chat_context: bool = Field(False, description="also solve z inside the model's chat template")
-    bare_context: bool = Field(False, description="also solve z without BOS, where the model takes one")
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         "auto", description="requests solved together; auto: 64 on a CPU, what a CUDA device has room for"
     )
@@ -150,6 +158,13 @@ class EditSettings(Section):
     )
     repair_rounds: int = Field(1, ge=0, description="rounds that solve again what the candidate still misses")
     seed: int = Field(20220, description="seed of the sampled prefixes")
+
+    @field_validator("contexts", "key_contexts")
+    @classmethod
+    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(names)) != len(names):
+            raise ValueError("a context is listed twice")
+        return names
 
 
 class CovarianceSettings(Section):

@@ -85,7 +85,7 @@ def test_overrides_win_over_the_file(write: Write) -> None:
         ("KBSYNC_WATCH__RELATIONS", '["P36", "P6"]', lambda s: s.watch.relations == ("P36", "P6")),
         ("KBSYNC_WATCH", '{"relations": ["P6"], "priority": {"P6": 9}}', lambda s: s.watch.priority == {"P6": 9}),
         ("KBSYNC_EDIT__LAYERS", "[3, 4]", lambda s: s.edit.layers == (3, 4)),
-        ("KBSYNC_EDIT__CHAT_CONTEXT", "false", lambda s: s.edit.chat_context is False),
+        ("KBSYNC_EDIT__CONTEXTS", '["bare"]', lambda s: s.edit.contexts == ("bare",)),
         ("KBSYNC_GATE__MAX_PERPLEXITY_RATIO", "off", lambda s: s.gate.max_perplexity_ratio is None),
         ("KBSYNC_MODEL__THREADS", "3", lambda s: s.model.threads == 3),
     ],

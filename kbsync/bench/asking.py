@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from kbsync.bench.writing import Writing
 from kbsync.errors import ConfigError
 from kbsync.facts import EditRequest, Outcome, Phase, PromptKind
 from kbsync.sync.workbench import Workbench
@@ -22,10 +23,14 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What one model said. `elsewhere`: by surroundings and content hash, whether it says the new object."""
+    """What one model said. `elsewhere`: by surroundings and content hash, whether it says the new object.
+
+    `written`: by metric and content hash, what its texts about some of the subjects are worth.
+    """
 
     outcomes: tuple[Outcome, ...]
     elsewhere: Mapping[str, Mapping[str, bool]]
+    written: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def of(self, requests: Sequence[EditRequest]) -> Asked:
         """What it said of these alone."""
@@ -33,6 +38,7 @@ class Asked:
         return Asked(
             tuple(o for o in self.outcomes if o.content_hash in wanted),
             {name: {h: said[h] for h in said if h in wanted} for name, said in self.elsewhere.items()},
+            {name: {h: own[h] for h in own if h in wanted} for name, own in self.written.items()},
         )
 
 
@@ -57,8 +63,11 @@ def sort_out(bench: Workbench, chosen: Sequence[EditRequest]) -> Kept:
     return Kept(kept, sum(known), {reason: faults.count(reason) for reason in sorted(set(faults))})
 
 
-def ask_base(bench: Workbench, requests: Sequence[EditRequest]) -> Asked:
-    """What the base model says; where an edit has no old object, its own answer is what the new one must beat."""
+def ask_base(bench: Workbench, requests: Sequence[EditRequest], writing: Writing | None = None) -> Asked:
+    """What the base model says; where an edit has no old object, its own answer is what the new one must beat.
+
+    With `writing`, it writes too.
+    """
     from kbsync.evaluate.probes import contrast_of, greedy_answers
 
     bench.editor.restore()
@@ -67,17 +76,23 @@ def ask_base(bench: Workbench, requests: Sequence[EditRequest]) -> Asked:
     said = greedy_answers(base.model, base.encoder, without, bench.settings.evaluate.said_tokens)
     answers = {request.content_hash: text for request, text in zip(without, said, strict=True)}
     contrasts = {r.content_hash: contrast_of(r, answers.get(r.content_hash, "")) for r in requests}
-    return _ask(bench, requests, contrasts, Phase.BEFORE)
+    return _ask(bench, requests, contrasts, Phase.BEFORE, writing)
 
 
-def ask_candidate(bench: Workbench, requests: Sequence[EditRequest], base: Asked) -> Asked:
+def ask_candidate(
+    bench: Workbench, requests: Sequence[EditRequest], base: Asked, writing: Writing | None = None
+) -> Asked:
     """What the model as it is now says of what `base` was asked, against the same objects."""
     contrasts = {o.content_hash: o.target_old for o in base.outcomes if o.kind is PromptKind.REWRITE}
-    return _ask(bench, requests, contrasts, Phase.AFTER)
+    return _ask(bench, requests, contrasts, Phase.AFTER, writing)
 
 
 def _ask(
-    bench: Workbench, requests: Sequence[EditRequest], contrasts: Mapping[str, str | None], phase: Phase
+    bench: Workbench,
+    requests: Sequence[EditRequest],
+    contrasts: Mapping[str, str | None],
+    phase: Phase,
+    writing: Writing | None,
 ) -> Asked:
     from kbsync.evaluate.answers import ANSWER_TOKENS
     from kbsync.evaluate.surroundings import said_elsewhere
@@ -85,7 +100,7 @@ def _ask(
     outcomes = ask(bench, requests, phase, contrasts, {PromptKind.NEIGHBORHOOD: ANSWER_TOKENS})
     with bench.progress.stage("ask elsewhere"):
         elsewhere = said_elsewhere(bench.base.model, bench.base.encoder, requests)
-    return Asked(tuple(outcomes), elsewhere)
+    return Asked(tuple(outcomes), elsewhere, writing.measure(bench) if writing is not None else {})
 
 
 def ask(

@@ -17,7 +17,7 @@ from kbsync.errors import ConfigError
 from kbsync.facts import EditRequest, Fact, KnownFact, Value, ValueKind
 from kbsync.request.catalogue import Catalogue
 from kbsync.request.neighborhood import Neighborhood
-from kbsync.request.verbalise import verbalise
+from kbsync.request.verbalise import sentence, verbalise
 from kbsync.settings import share
 
 _SEEN = datetime(2022, 2, 10, tzinfo=UTC)  # when CounterFact came out; a neighbor's age plays no part
@@ -68,6 +68,17 @@ def _real_change(row: dict[str, str], catalogue: Catalogue) -> tuple[EditRequest
 def _slice_neighborhood(catalogue: Catalogue) -> Neighborhood:
     """The facts of the demo's slice whose subject no window touches and has no second object of the relation."""
     touched = frozenset(row["subject"] for row in _table("data/demo/expected.tsv"))
+    labels, objects = _slice()
+    facts = [
+        _known(subject, relation, values[0])
+        for (subject, relation), values in objects.items()
+        if len(values) == 1 and relation in catalogue and subject not in touched
+    ]
+    return Neighborhood.build(facts, touched, labels, catalogue)
+
+
+def _slice() -> tuple[dict[str, str | None], dict[tuple[str, str], list[str]]]:
+    """The demo's slice: labels by id, and objects by subject and relation."""
     labels: dict[str, str | None] = {}
     objects: dict[tuple[str, str], list[str]] = {}
     with gzip.open(share("data/demo/wikidata.nt.gz"), "rt", encoding="utf-8") as lines:
@@ -76,12 +87,32 @@ def _slice_neighborhood(catalogue: Catalogue) -> Neighborhood:
                 labels[label[1]] = label[2]
             elif direct := _DIRECT.match(line):
                 objects.setdefault((direct[1], direct[2]), []).append(direct[3])
-    facts = [
-        _known(subject, relation, values[0])
-        for (subject, relation), values in objects.items()
-        if len(values) == 1 and relation in catalogue and subject not in touched
-    ]
-    return Neighborhood.build(facts, touched, labels, catalogue)
+    return labels, objects
+
+
+def descriptions(catalogue: Catalogue, real: bool = False) -> dict[str, str]:
+    """What is known of each item, by id: the sentences of all facts that have it as subject or object.
+
+    The facts are the true ones behind the counterfactual edits and their neighbors, or those of the demo's slice.
+    """
+    labels: dict[str, str | None]
+    if real:
+        labels, objects = _slice()
+        triples = [(s, relation, value) for (s, relation), values in objects.items() for value in values]
+    else:
+        rows = list(_table("data/bench/counterfact.tsv"))
+        labels = {
+            row[item]: row[name] for row in rows for item, name in (("subject", "label"), ("old", "old_label"))
+        }
+        triples = [(row["subject"], row["relation"], row["old"]) for row in rows]
+    found: dict[str, list[str]] = {}
+    for subject, relation, value in triples:
+        fact = Fact(subject, relation, Value(ValueKind.ITEM, value))
+        said = sentence(fact, labels, catalogue) if relation in catalogue else None
+        if said is not None:
+            found.setdefault(subject, []).append(said)
+            found.setdefault(value, []).append(said)
+    return {item: " ".join(said) for item, said in found.items()}
 
 
 def counterfactual(

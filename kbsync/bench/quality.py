@@ -7,14 +7,15 @@ candidate are asked the same prompts. Nothing is stored but the sentences behind
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kbsync.bench import trial
 from kbsync.bench.asking import Asked, Kept, ask_base, ask_candidate, sort_out
 from kbsync.bench.edits import counterfactual, real_changes
 from kbsync.bench.machine import machine
-from kbsync.bench.shares import Pair, by_relation, share_of, shares_of
+from kbsync.bench.shares import Pair, by_relation, mean_of, share_of, shares_of
+from kbsync.bench.writing import Writing
 from kbsync.facts import EditRequest
 from kbsync.sync.workbench import Workbench
 
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Measured:
     """What one rebuild came to. `metrics` by name, `elsewhere` by surroundings; `relations` as `by_relation` gives
-    them; `perplexity` of the base model and the candidate; `load` is what the live set takes of the model. Times
-    in seconds."""
+    them; `perplexity` of the base model and the candidate; `load` is what the live set takes of the model;
+    `generation`: of the texts that they write, where they were to write any. Times in seconds."""
 
     edits: int
     metrics: Mapping[str, Pair]
@@ -40,6 +41,7 @@ class Measured:
     load: Load
     rebuild_s: float
     repair_s: float
+    generation: Mapping[str, Pair] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON, with the seconds per fact beside the sums."""
@@ -48,6 +50,7 @@ class Measured:
             "edits": self.edits,
             "metrics": {name: pair.as_json() for name, pair in self.metrics.items()},
             "elsewhere": {name: pair.as_json() for name, pair in self.elsewhere.items()},
+            "generation": {name: pair.as_json() for name, pair in self.generation.items()},
             "perplexity": {
                 "before": round(before, 4),
                 "after": round(after, 4),
@@ -110,15 +113,24 @@ def draw(bench: Workbench, edits: int, seed: int, real: bool = False) -> Drawn:
     return Drawn(source, seed, len(chosen), kept, solved, machine(bench), shaping)
 
 
-def bench_quality(bench: Workbench, edits: int, seed: int, real: bool = False) -> tuple[Drawn, Measured]:
-    """Draw edits, put them all in at once, and measure. Raises what `draw` raises."""
+def bench_quality(
+    bench: Workbench, edits: int, seed: int, real: bool = False, generate: int = 0
+) -> tuple[Drawn, Measured]:
+    """Draw edits, put them all in at once, and measure; base model and candidate write about the first `generate`
+    of them. Raises what `draw` raises."""
     drawn = draw(bench, edits, seed, real)
     requests = drawn.kept.requests
-    return drawn, measure(bench, requests, ask_base(bench, requests), drawn.solved.targets)
+    writing = Writing(bench.catalogue, requests[:generate], seed, real) if generate else None
+    base = ask_base(bench, requests, writing)
+    return drawn, measure(bench, requests, base, drawn.solved.targets, writing)
 
 
 def measure(
-    bench: Workbench, requests: Sequence[EditRequest], base: Asked, targets: Mapping[str, Tensor]
+    bench: Workbench,
+    requests: Sequence[EditRequest],
+    base: Asked,
+    targets: Mapping[str, Tensor],
+    writing: Writing | None = None,
 ) -> Measured:
     """Rebuild with `requests`, ask the candidate what `base` was asked, and put the two side by side.
 
@@ -131,7 +143,7 @@ def measure(
     perplexity = bench.base_perplexity()
     try:
         rebuilt = trial.rebuild(bench, requests, targets)
-        after = ask_candidate(bench, requests, base)
+        after = ask_candidate(bench, requests, base, writing)
         drifted = text_perplexity(bench.base.model, bench.base.encoder, bench.settings.evaluate)
     finally:
         bench.editor.restore()
@@ -151,4 +163,9 @@ def measure(
         load=load_of(bench.editor, rebuilt),
         rebuild_s=rebuilt.seconds["solve"],
         repair_s=rebuilt.seconds["repair"],
+        generation={
+            name: Pair(mean_of(base.written[name].values()), mean_of(own.values()))
+            for name, own in after.written.items()
+            if own
+        },
     )

@@ -53,7 +53,7 @@ def run_serial(editor: Editor, requests: Sequence[EditRequest], weight: float, s
     adapter, encoder = editor.adapter, editor.encoder
     if not adapter.exact:
         raise ModelError(f"{adapter.family.name} has a norm behind its down-projection; no serial method edits it")
-    contexts = Contexts(sample_prefixes(adapter.model, encoder, PREFIXES, seed), bare=False, chat=False)
+    contexts = Contexts(sample_prefixes(adapter.model, encoder, PREFIXES, seed))
     last = editor.layers[-1]
     started = time.perf_counter()
     solved = [_solve(adapter, encoder, contexts, request, last) for request in requests]

@@ -11,7 +11,7 @@ from kbsync.facts import EditRequest, Outcome, Phase
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share with its 95 % interval; `count` prompts are behind it."""
+    """A share or a mean with its 95 % interval; `count` prompts are behind it."""
 
     value: float
     low: float
@@ -58,6 +58,17 @@ def share_of(said: Iterable[bool]) -> Share:
     all_said = list(said)
     interval = wilson(sum(all_said), len(all_said))
     return Share(sum(all_said) / len(all_said), interval.low, interval.high, len(all_said))
+
+
+def mean_of(values: Iterable[float]) -> Share | None:
+    """A mean over facts, with its bootstrap interval; None over none."""
+    from kbsync.evaluate.intervals import mean_interval
+
+    own = list(values)
+    if not own:
+        return None
+    interval = mean_interval(own)
+    return Share(sum(own) / len(own), interval.low, interval.high, len(own))
 
 
 def by_relation(requests: Sequence[EditRequest], outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:

@@ -99,14 +99,21 @@ def editor(state: State, edits: int, out: Path | None, serial: bool) -> None:
 @command.command("quality", short_help="What many edits at once do to the model, with intervals.")
 @click.option("--edits", default=200, show_default=True, type=click.IntRange(1), help="Edits to draw.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Which edits are drawn.")
-@click.option("--real", is_flag=True, help="Take the demo's real changes instead; the seed plays no part then.")
+@click.option("--real", is_flag=True, help="Take the demo's real changes instead, always the same ones.")
+@click.option(
+    "--generate",
+    default=40,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Edits whose subjects the models write about.",
+)
 @out_option
 @json_option
 @pass_state
-def quality(state: State, edits: int, seed: int, real: bool, out: Path | None) -> None:
+def quality(state: State, edits: int, seed: int, real: bool, generate: int, out: Path | None) -> None:
     """Teach the model counterfactual edits, all at once, and measure what holds and what it costs.
 
-    What the base model says already is dropped. Each share comes with its 95 % interval.
+    What the base model says already is dropped. Each figure comes with its 95 % interval.
 
     \b
     Example:
@@ -117,7 +124,7 @@ def quality(state: State, edits: int, seed: int, real: bool, out: Path | None) -
     state.stays = "no edit was stored"
     check(out)
     with state.bench() as bench:
-        drawn, measured = bench_quality(bench, edits, seed, real)
+        drawn, measured = bench_quality(bench, edits, seed, real, generate)
     result = {**measured.as_json(), **drawn.as_json()}
     finish(out, result)
     if state.as_json:
@@ -207,6 +214,13 @@ def print_quality(result: Mapping[str, Any]) -> None:
         title="Quality (shares of prompts; intervals over facts)",
         numbers=["base model", "candidate", "prompts"],
     )
+    if result["generation"]:
+        show.table(
+            ["metric", "base model", "95 %", "candidate", "95 % ", "texts"],
+            [[name, *_both(pair)] for name, pair in result["generation"].items()],
+            title="Texts about the subjects (means; intervals over facts)",
+            numbers=["base model", "candidate", "texts"],
+        )
     columns = [name.replace("_", " ") for name in _BY_RELATION]
     relations = [
         [relation, int(own["edits"]), *(own.get(name) for name in _BY_RELATION)]

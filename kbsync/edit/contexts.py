@@ -1,12 +1,13 @@
-"""The contexts in which z is solved: where an edit holds is decided here.
+"""The contexts of an edit: where it holds is decided here.
 
 A model asked with BOS, without BOS, after other text, or in its chat template reads the same subject with
-different keys. z and keys are averaged over all of them.
+different keys. z is solved in some contexts, all at once; its key is written in these and in more: a context that
+only has its key written costs a part of one forward pass, where one that z is solved in costs that in every step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,33 +24,58 @@ PREFIX_TOKENS = 8
 _SEEDS = ("The", "Therefore", "Because", "I", "You")
 
 
+def _bare(encoder: Encoder, request: EditRequest) -> Row | None:
+    if encoder.bos_id is None:
+        return None
+    return encoder.plain(request.rewrite, request.target_new, bos=False)
+
+
+def _chat(encoder: Encoder, request: EditRequest) -> Row | None:
+    row = encoder.chat(request.question, request.target_new)
+    return row if row is not None and row.target_len else None
+
+
+# By name, as in the settings; None where the tokenizer has no such context.
+_KINDS: Mapping[str, Callable[[Encoder, EditRequest], Row | None]] = {
+    "question": lambda encoder, request: encoder.plain(request.question, request.target_new),
+    "bare": _bare,
+    "sentence": lambda encoder, request: encoder.chat_sentence(
+        request.question, request.rewrite, request.target_new
+    ),
+    "chat": _chat,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Contexts:
-    """How a request is put to the model: seeded text before the prompt, and which templates are used."""
+    """How a request is put to the model: seeded text before the prompt, and the names of further contexts; those
+    of `solved` are z's, those of `keyed` only have their key written."""
 
-    prefixes: tuple[str, ...]
-    bare: bool
-    chat: bool
-    question: bool = False
+    prefixes: tuple[str, ...] = ()
+    solved: tuple[str, ...] = ()
+    keyed: tuple[str, ...] = ()
 
     def rows(self, encoder: Encoder, request: EditRequest) -> list[Row]:
-        """The request's rows with the new object; the first one is the prompt itself, with BOS."""
+        """The rows that z is solved in, with the new object; the first one is the prompt itself, with BOS."""
         rows = [encoder.plain(request.rewrite, request.target_new)]
         rows += [encoder.plain(request.rewrite, request.target_new, prefix=p) for p in self.prefixes]
-        if self.question:
-            rows.append(encoder.plain(request.question, request.target_new))
-        if self.bare and encoder.bos_id is not None:
-            rows.append(encoder.plain(request.rewrite, request.target_new, bos=False))
-        if self.chat:
-            chat = encoder.chat(request.question, request.target_new)
-            rows += [chat] if chat is not None and chat.target_len else []
-        return rows
+        return rows + _named(self.solved, encoder, request)
+
+    def key_rows(self, encoder: Encoder, request: EditRequest) -> list[Row]:
+        """The rows whose keys are written: those of `rows`, and behind them the others."""
+        more = [name for name in self.keyed if name not in self.solved]
+        return self.rows(encoder, request) + _named(more, encoder, request)
 
     @staticmethod
     def essence(encoder: Encoder, request: EditRequest) -> Row:
         """`<subject> is a`: what the subject is should not change (the KL term's prompt)."""
         name = request.rewrite.subject
         return encoder.plain(Prompt(f"{name} is a", 0, len(name)))
+
+
+def _named(names: Sequence[str], encoder: Encoder, request: EditRequest) -> list[Row]:
+    found = (_KINDS[name](encoder, request) for name in names)
+    return [row for row in found if row is not None]
 
 
 def sample_prefixes(model: Any, encoder: Encoder, count: int, seed: int) -> tuple[str, ...]:
@@ -81,11 +107,12 @@ def _continue(model: Any, ids: Sequence[int], generator: torch.Generator) -> lis
 
 
 def build_contexts(model: Any, encoder: Encoder, settings: EditSettings) -> Contexts:
-    """The contexts that the settings ask for, sampled from `model` (the base model)."""
-    prefixes = sample_prefixes(model, encoder, settings.prefixes, settings.seed)
+    """The contexts that the settings ask for and the tokenizer has; prefixes are sampled from `model` (the base
+    model)."""
+    missing = set() if encoder.has_chat else {"sentence", "chat"}
+    missing |= set() if encoder.bos_id is not None else {"bare"}
     return Contexts(
-        prefixes=prefixes,
-        bare=settings.bare_context,
-        chat=settings.chat_context and encoder.has_chat,
-        question=settings.question_context,
+        prefixes=sample_prefixes(model, encoder, settings.prefixes, settings.seed),
+        solved=tuple(name for name in settings.contexts if name not in missing),
+        keyed=tuple(name for name in settings.key_contexts if name not in missing),
     )

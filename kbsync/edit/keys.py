@@ -1,4 +1,4 @@
-"""Keys k: what a down-projection reads, at the subject's last token, averaged over a request's contexts."""
+"""Keys k: what a down-projection reads at the subject's last token, in each of a request's contexts."""
 
 from __future__ import annotations
 
@@ -91,8 +91,9 @@ def _moments(
 class Reading(NamedTuple):
     """What one layer has at the subjects' last tokens, float32.
 
-    `keys` (d_in, n): means over the contexts. Of each request's first context: `hidden` (d, n), the hidden state
-    after the last critical layer, and `values` (d, n), the down-projection's output.
+    `keys` (d_in, N): one column per row, as `SubjectPass.owners` has them. Of each request's first context:
+    `hidden` (d, n), the hidden state after the last critical layer, and `values` (d, n), the down-projection's
+    output.
     """
 
     keys: Tensor
@@ -107,14 +108,21 @@ class SubjectPass:
     hidden states that enter the current layer are kept; each layer is run once to read keys with its old
     weight, and once more with its new weight when the next layer is reached. Layers below `first` are never
     edited: what they hand on is computed once, for every pass that begins with `rewind`.
+
+    `owners` (N,): whose each row is, the rows of one request side by side. `weights` (N,): what a row counts in
+    the solve; those of one request add up to 1, however many contexts it has.
     """
 
     def __init__(self, adapter: Adapter, rows: Sequence[Sequence[Row]], first: int) -> None:
         self.adapter = adapter
         self._first = first
-        self._counts = torch.tensor([len(contexts) for contexts in rows])
-        prompts = [_Place(i, 0, contexts[0]) for i, contexts in enumerate(rows)]
-        others = [_Place(i, j, row) for i, own in enumerate(rows) for j, row in enumerate(own[1:], start=1)]
+        counts = torch.tensor([len(contexts) for contexts in rows], device=adapter.device)
+        self.owners = torch.arange(len(rows), device=adapter.device).repeat_interleave(counts)
+        self.weights = (1 / counts.double()).repeat_interleave(counts)
+        numbers = iter(range(len(self.owners)))
+        places = [[_Place(i, next(numbers), row) for row in contexts] for i, contexts in enumerate(rows)]
+        prompts = [own[0] for own in places]
+        others = [place for own in places for place in own[1:]]
         # The prompts themselves are apart: their hidden states are wanted at the last critical layer, too.
         self._prompts = _plant(adapter, prompts)
         self._others = _plant(adapter, others)
@@ -143,50 +151,41 @@ class SubjectPass:
     @torch.inference_mode()
     def read(self, last: int) -> Reading:
         """Keys and values of the current layer, and the hidden states after layer `last`."""
-        at, n = self._at, len(self._counts)
-        device = self.adapter.device
-        keys = torch.zeros(n, self.adapter.d_in, device=device)
-        columns: dict[int, list[tuple[Tensor, Tensor]]] = {}  # by context, so that sums have one order everywhere
-        hidden: list[tuple[Tensor, Tensor, Tensor]] = []
+        at, device = self._at, self.adapter.device
+        keys = torch.zeros(len(self.owners), self.adapter.d_in, device=device)
+        states: list[tuple[Tensor, Tensor, Tensor]] = []
         for part in self._parts:
             with KeyTap(self.adapter, [at]) as tap:
                 out = part.run(self.adapter, (at, at + 1), part.hidden)
             read = tap.keys[at][part.spots]  # (rows, d_in)
-            found = read.float()
-            for context in sorted(set(part.contexts.tolist())):
-                mine = part.contexts == context
-                columns.setdefault(context, []).append((part.owners[mine], found[mine]))
+            keys[part.columns] = read.float()
             if part in self._prompts:
                 top = part.run(self.adapter, (at + 1, last + 1), out) if last > at else out
                 values = self.adapter.down(at)(read).to(device)
-                hidden.append((part.owners, top.flatten(0, 1)[part.spots].float(), values.float()))
-        for context in sorted(columns):
-            for owners, found in columns[context]:
-                keys[owners] += found
-        keys /= self._counts[:, None].to(device)
-        order = torch.cat([owners for owners, _, _ in hidden]).argsort()
-        whole = [torch.cat(rows)[order].T.contiguous() for rows in list(zip(*hidden, strict=True))[1:]]
-        return Reading(keys.T.contiguous(), *whole)
+                states.append((part.owners, top.flatten(0, 1)[part.spots].float(), values.float()))
+        order = torch.cat([owners for owners, _, _ in states]).argsort()
+        hidden, values = (torch.cat([one[i] for one in states])[order].T.contiguous() for i in (1, 2))
+        return Reading(keys.T.contiguous(), hidden, values)
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Context number `context` of request `owner`."""
+    """A row of request `owner`, at `column` among all rows."""
 
     owner: int
-    context: int
+    column: int
     row: Row
 
 
 @dataclass(eq=False, slots=True)
 class _Part:
-    """One grove of rows. `spots`: the flat index of each row's last token, the subject's; `owners`, `contexts`:
-    whose it is."""
+    """One grove of rows. `spots`: the flat index of each row's last token, the subject's; `owners`: whose it is;
+    `columns`: its place among all rows."""
 
     grove: Grove
     spots: Tensor
     owners: Tensor
-    contexts: Tensor
+    columns: Tensor
     hidden: Tensor | None = None
 
     def run(self, adapter: Adapter, layers: tuple[int, int], hidden: Tensor | None) -> Tensor:
@@ -206,7 +205,7 @@ def _plant(adapter: Adapter, places: Sequence[_Place]) -> list[_Part]:
                 grove,
                 whole([place[-1] for place in grove.places.values()]),
                 whole([place.owner for place in here]),
-                whole([place.context for place in here]),
+                whole([place.column for place in here]),
             )
         )
     return parts

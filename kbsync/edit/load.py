@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What the live keys K (d_in, n) of one layer take from it.
+    """What the live keys K (d_in, n) of one layer take from it. A fact has one key or, in several contexts, several
+    that count as one together.
 
     `directions` is tr Kᵀ(P + KKᵀ)⁻¹K with P what the solve preserves: the effective degrees of freedom of a ridge
     regression (Hastie, Tibshirani & Friedman, The Elements of Statistical Learning, eq. 3.50). A direction that
     only the keys use counts as one, a direction in which P outweighs them as nearly none; the sum lies between 0
-    and min(n, d_in). `energy` is the mean of ‖k‖².
+    and min(n, d_in). `energy` is the mean of ‖k‖² over facts.
     """
 
     directions: float
@@ -44,10 +45,10 @@ class Load:
     drift: float
 
 
-def taken_by(directions: float, keys: Tensor) -> Taken:
-    """What the solve found of a layer, with the energy of its keys (d_in, n)."""
-    n = keys.shape[1]
-    return Taken(directions, float(keys.double().square().sum()) / n if n else 0.0)
+def taken_by(directions: float, keys: Tensor, facts: int) -> Taken:
+    """What the solve found of a layer, with the energy of its keys: (d_in, n), of so many facts, each times the
+    root of what it counts in the solve."""
+    return Taken(directions, float(keys.double().square().sum()) / facts if facts else 0.0)
 
 
 def room(covariance: Tensor, weight: float, energy: float) -> float:

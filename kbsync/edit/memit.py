@@ -97,9 +97,7 @@ class Editor:
         return {
             "layer": self.layers[-1],
             "prefixes": list(self.contexts.prefixes),
-            "question": self.contexts.question,
-            "bare": self.contexts.bare,
-            "chat": self.contexts.chat,
+            "contexts": list(self.contexts.solved),
             "dtype": str(self.solver.top.dtype),
             **{name: getattr(self.settings, name) for name in names},
         }
@@ -110,6 +108,7 @@ class Editor:
         return {
             **self.target_settings,
             "layers": list(self.layers),
+            "key_contexts": list(self.contexts.keyed),
             "covariance": self.covariance.hash,
             "covariance_tokens": self.covariance.tokens,
             "covariance_weight": self.settings.covariance_weight,
@@ -186,8 +185,9 @@ class Editor:
     ) -> Rebuilt:
         started = time.perf_counter()
         rows = [self.contexts.rows(self.encoder, request) for request in live]
+        keyed = [self.contexts.key_rows(self.encoder, request) for request in live]
         say("solve")
-        ground = _Ground(SubjectPass(self.adapter, rows, self.layers[0]), self._preserved(rows))
+        ground = _Ground(SubjectPass(self.adapter, keyed, self.layers[0]), self._preserved(rows))
         residual = self._update(ground, {i: targets[r.content_hash] for i, r in enumerate(live)})
         seconds = {"solve": time.perf_counter() - started}
         misses = self._repair(live, rows, ground, say)
@@ -241,8 +241,12 @@ class Editor:
             residual = torch.zeros_like(found.hidden)
             residual[:, wanted] = (goal - found.hidden[:, wanted]) / left
             change, unheard = self.adapter.into_values(layer, found.values, residual)
-            solved = solution(change, found.keys, ground.preserved[layer].to(found.keys.device), 1.0)
-            ground.taken.setdefault(layer, taken_by(solved.directions, found.keys))
+            root = subject.weights.sqrt()
+            keys = found.keys.double() * root
+            solved = solution(
+                change.double()[:, subject.owners] * root, keys, ground.preserved[layer].to(keys.device), 1.0
+            )
+            ground.taken.setdefault(layer, taken_by(solved.directions, keys, change.shape[1]))
             weight = self.adapter.read_weight(layer)
             self.adapter.write_weight(layer, (weight.double() + solved.delta.to(weight.device)).to(weight.dtype))
             missing = unheard[:, wanted].to(goal.dtype)

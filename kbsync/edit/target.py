@@ -26,6 +26,7 @@ from kbsync.edit.batches import limit_for, request_bytes
 from kbsync.edit.contexts import Contexts
 from kbsync.edit.descent import Descent
 from kbsync.edit.prefix import PrefixCache
+from kbsync.edit.repeatable import add_at, repeatable
 from kbsync.errors import EditError
 from kbsync.facts import EditRequest
 from kbsync.lm.batch import Batch, align
@@ -48,7 +49,9 @@ class Target:
     seconds: float
 
 
-_BUCKET = 4  # rows whose tokens after the subject differ by less than this are padded together
+# Rows are padded together when their tokens after the subject differ by less than the first, and those before it
+# (a chat template puts dozens there) by less than the second.
+_BUCKET, _PREFIX_BUCKET = 4, 24
 
 
 class _Group:
@@ -69,9 +72,7 @@ class _Group:
         self.cache = PrefixCache()
         self.suffix = self._freeze(adapter, layer)
         self._index()
-        with torch.no_grad():
-            hidden = self._forward(torch.zeros_like(self.suffix[:, 0]))
-            self.base_logp = self._end_logp(hidden)
+        self.base_logp = self._base_logp()
 
     def _freeze(self, adapter: Adapter, layer: int) -> Tensor:
         """Run what is constant: all columns up to `layer`, and the prefix through the layers above. Returns the
@@ -110,6 +111,13 @@ class _Group:
         hidden = torch.cat([first.to(self.suffix.dtype), self.suffix[:, 1:]], dim=1)
         return self.top.run(self.batch, (self.batch.anchor, self.batch.ids.shape[1]), hidden, self.cache)
 
+    @torch.no_grad()
+    def _base_logp(self) -> Tensor:
+        """What the model as it is says after each essence prompt, (E, V); nothing is run where there is none."""
+        if not len(self.end_owner):
+            return torch.empty(0, device=self.device)
+        return self._end_logp(self._forward(torch.zeros_like(self.suffix[:, 0])))
+
     def _end_logp(self, hidden: Tensor) -> Tensor:
         """Log-probabilities after each essence prompt, (E, V)."""
         return self.top.logits(hidden[self.ends[0], self.ends[1]]).log_softmax(-1)
@@ -120,12 +128,11 @@ class _Group:
         if len(self.targets):
             logits = self.top.logits(hidden[self.spots[0], self.spots[1]])
             per_token = F.cross_entropy(logits, self.targets, reduction="none") * self.spot_weight
-            nll = nll.index_add(0, self.spot_owner, per_token)
+            nll = add_at(nll, self.spot_owner, per_token)
         if len(self.end_owner):
             logp = self._end_logp(hidden)
-            kl = kl.index_add(
-                0, self.end_owner, (logp.exp() * (logp - self.base_logp)).sum(-1)
-            )  # KL(edited ‖ base)
+            away = (logp.exp() * (logp - self.base_logp)).sum(-1)  # KL(edited ‖ base)
+            kl = add_at(kl, self.end_owner, away)
         return nll, kl
 
     def keep(self, renumber: dict[int, int]) -> bool:
@@ -153,16 +160,18 @@ class _Group:
 
 
 class _Problem:
-    """One batch of requests as groups of rows; every step runs each group once."""
+    """One batch of requests as groups of rows; every step runs each group once. Without `essences` there is no KL
+    term: it is 0."""
 
     def __init__(
         self, adapter: Adapter, top: Top, contexts: Sequence[Sequence[Row]], essences: Sequence[Row], layer: int
     ) -> None:
         rows = [(row, i, False) for i, own in enumerate(contexts) for row in own]
         rows += [(row, i, True) for i, row in enumerate(essences)]
-        buckets: dict[int, list[tuple[Row, int, bool]]] = {}
+        buckets: dict[tuple[int, int], list[tuple[Row, int, bool]]] = {}
         for row, owner, essence in rows:
-            buckets.setdefault((len(row.inputs) - row.subject_last) // _BUCKET, []).append((row, owner, essence))
+            size = (len(row.inputs) - row.subject_last) // _BUCKET, row.subject_last // _PREFIX_BUCKET
+            buckets.setdefault(size, []).append((row, owner, essence))
         self.groups = [_Group(adapter, top, layer, buckets[size]) for size in sorted(buckets)]
         self.contexts = torch.tensor([float(len(own)) for own in contexts], device=top.device)
 
@@ -208,7 +217,8 @@ class TargetSolver:
 
     def _bytes(self, request: EditRequest) -> int:
         rows = self.contexts.rows(self.encoder, request)
-        rows.append(self.contexts.essence(self.encoder, request))
+        if self.settings.kl_weight > 0:
+            rows.append(self.contexts.essence(self.encoder, request))
         return request_bytes(self.adapter, self.top, self.layer, rows)
 
     def length(self, request: EditRequest) -> int:
@@ -227,8 +237,9 @@ class TargetSolver:
         if not requests:
             return []
         started = time.perf_counter()
-        problem, hidden = self._problem(requests)
-        delta, loss, taken = self._optimise(problem, hidden, steps or self.settings.steps)
+        with repeatable(self.top.device):
+            problem, hidden = self._problem(requests)
+            delta, loss, taken = self._optimise(problem, hidden, steps or self.settings.steps)
         finite = (hidden + delta).isfinite().all(-1) & loss.isfinite()
         if not bool(finite.all()):
             bad = int((~finite).nonzero()[0])
@@ -249,7 +260,9 @@ class TargetSolver:
 
     def _problem(self, requests: Sequence[EditRequest]) -> tuple[_Problem, Tensor]:
         contexts = [self.contexts.rows(self.encoder, request) for request in requests]
-        essences = [self.contexts.essence(self.encoder, request) for request in requests]
+        essences = []
+        if self.settings.kl_weight > 0:
+            essences = [self.contexts.essence(self.encoder, request) for request in requests]
         problem = _Problem(self.adapter, self.top, contexts, essences, self.layer)
         return problem, self._hidden([own[0] for own in contexts])
 

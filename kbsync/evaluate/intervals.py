@@ -60,6 +60,17 @@ def intervals(
     return found
 
 
+def mean_interval(values: Sequence[float], seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """The interval of a mean of numbers, one for each fact: percentiles of the means of facts drawn anew.
+
+    Raises ValueError when there are none. One fact alone, or several that agree, show no spread.
+    """
+    if not values:
+        raise ValueError("no values, no mean")
+    means = _draws(len(values), resamples, seed) @ torch.tensor(values, dtype=torch.float64) / len(values)
+    return _percentiles(means)
+
+
 def _of_phase(hits: Sequence[Hit], seed: int, resamples: int) -> dict[str, Interval]:
     facts = {fact: i for i, fact in enumerate(sorted({hit.fact for hit in hits}))}
     names = [name for name in SHARES if any(hit.metric == name for hit in hits)]

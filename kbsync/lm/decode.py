@@ -4,6 +4,8 @@ Prompts are read as prefix trees whose attention keys and values are kept. What 
 columns of its tree, each of which sees its own prompt and what was said there before; a token that stands in the
 tree already (as a row's object, say) is not read again. So no prompt is padded to another one's length, and one
 that has ended takes no more time. Models that go by columns get ordinary batches instead, padded on the left.
+
+Index tensors stay in memory: keys and values of a model that is spread out lie on several devices.
 """
 
 from __future__ import annotations
@@ -149,14 +151,14 @@ class Tree:
         self._length = [len(path) for path in paths]
         self._kept = list(range(len(grove.ids)))  # the sequences that are still in the cache
         self._positions = grove.positions
-        self._last = self.read[torch.tensor(self._at, device=device)]  # (n, d)
+        self._last = self.read[torch.tensor(self._at)]  # (n, d)
         self._seen = torch.zeros(len(paths), width, dtype=torch.bool, device=device)
         for row, path in enumerate(paths):
-            self._seen[row, torch.tensor(path, device=device) % width] = True
+            self._seen[row, torch.tensor(path) % width] = True
 
     def hidden(self, prompts: Sequence[int]) -> Tensor:
         """The last hidden states (n, d) of these prompts' last tokens."""
-        return self._last[torch.tensor(prompts, device=self._last.device)]
+        return self._last[torch.tensor(prompts)]
 
     def append(self, prompts: Sequence[int], tokens: Sequence[int]) -> None:
         """Put a token behind each of these prompts: one that stands there already, or a new column."""
@@ -178,14 +180,14 @@ class Tree:
     def _keep(self, sequences: Sequence[int]) -> None:
         """Drop the sequences in which nothing more is said."""
         if len(sequences) < len(self._kept):
-            chosen = torch.tensor([self._kept.index(one) for one in sequences], device=self._last.device)
+            chosen = torch.tensor([self._kept.index(one) for one in sequences])
             assert self._cache is not None
             self._cache.batch_select_indices(chosen)
             self._positions = self._positions[chosen]
             self._kept = list(sequences)
 
     def _grow(self, prompts: Sequence[int], tokens: Sequence[int]) -> None:
-        device = self._last.device
+        device = self._positions.device
         place = {sequence: i for i, sequence in enumerate(self._kept)}
         lines = [place[self._sequence[prompt]] for prompt in prompts]
         count: Counter[int] = Counter()
@@ -194,8 +196,7 @@ class Tree:
             slots.append(count[line])
             count[line] += 1
         fresh, old = max(count.values()), self._positions.shape[1]
-        where = (torch.tensor(lines, device=device), torch.tensor(slots, device=device))
-        row = torch.tensor(prompts, device=device)
+        where, row = (torch.tensor(lines), torch.tensor(slots)), torch.tensor(prompts)
         ids = torch.zeros(len(self._kept), fresh, dtype=torch.long, device=device)
         ids[where] = torch.tensor(tokens, device=device)
         positions = torch.zeros_like(ids)
@@ -222,16 +223,16 @@ class Padded:
 
     def hidden(self, prompts: Sequence[int]) -> Tensor:
         """The last hidden states (n, d) of these prompts' last tokens."""
-        return self._last[torch.tensor([self._kept.index(one) for one in prompts], device=self._last.device)]
+        return self._last[torch.tensor([self._kept.index(one) for one in prompts])]
 
     def append(self, prompts: Sequence[int], tokens: Sequence[int]) -> None:
         """Put a token behind each of these prompts, and drop the others."""
-        device, batch = self._last.device, self._batch
-        kept = torch.tensor([self._kept.index(one) for one in prompts], device=device)
+        batch = self._batch
+        kept = torch.tensor([self._kept.index(one) for one in prompts])
         if len(prompts) < len(self._kept):
             self._cache.batch_select_indices(kept)
         self._kept = list(prompts)
-        ids = torch.tensor(tokens, device=device)[:, None]
+        ids = torch.tensor(tokens, device=batch.ids.device)[:, None]
         positions, real = batch.positions[kept], batch.real[kept]
         self._batch = Batch(
             torch.cat([batch.ids[kept], ids], 1),

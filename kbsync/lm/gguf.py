@@ -13,7 +13,7 @@ from kbsync.errors import ModelError
 from kbsync.lm.precision import note_source
 
 # Bump when the conversion itself changes, so that an old cached folder is not taken for a new one.
-CONVERSION = 1
+CONVERSION = 2
 
 
 def file_sha256(path: Path) -> str:

@@ -52,9 +52,9 @@ class Reader:
         self._window: int | None = getattr(config, "sliding_window", None) if slides else None
         self._takes = inspect.signature(model.base_model.forward).parameters
 
-    def plant(self, rows: Sequence[Sequence[int]], device: torch.device) -> list[Grove]:
-        """The rows as groves that this model reads rightly: each row by itself where columns count."""
-        return plant(rows, device, 0 if self.by_column else SIZE)
+    def plant(self, rows: Sequence[Sequence[int]], device: torch.device, apart: bool = False) -> list[Grove]:
+        """The rows as groves that this model reads rightly: each row by itself where columns count, or `apart`."""
+        return plant(rows, device, 0 if self.by_column or apart else SIZE)
 
     def inputs(self, batch: Columns, first: int, last: int, dtype: torch.dtype) -> dict[str, Any]:
         """Mask and positions for the columns `first:last`, as arguments of the backbone's forward pass.

@@ -16,6 +16,7 @@ from kbsync.lm.reader import Head, Reader
 from kbsync.lm.rows import Row
 
 _PADDED = 32  # prompts of one padded batch
+_LONG = 32  # tokens from which on what is said outweighs what prompts have in common: each gets its own columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,8 @@ def _score_and_go_on(
     said: dict[Asked, list[int]] = {}
     reader, head, ends = Reader(model), Head(model), end_ids(model)
     planted = [] if reader.by_column else asked
-    for grove in reader.plant([*(row.inputs for row in distinct), *(ids for ids, _ in planted)], device):
+    apart = any(limit > _LONG for _, limit in asked)
+    for grove in reader.plant([*(row.inputs for row in distinct), *(ids for ids, _ in planted)], device, apart):
         part = {distinct[number]: place for number, place in grove.places.items() if number < len(distinct)}
         here = {asked[n - len(distinct)]: place for n, place in grove.places.items() if n >= len(distinct)}
         tree = Tree(reader, grove, list(here.values()))

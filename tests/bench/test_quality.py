@@ -134,6 +134,21 @@ def test_the_same_seed_measures_the_same(bench: Workbench) -> None:
     assert "store" not in bench.__dict__
 
 
+def test_base_model_and_candidate_write(bench: Workbench) -> None:
+    """About the first of the edits, as many as were asked for, each metric inside its interval."""
+    _, measured = bench_quality(bench, 5, 1, generate=4)
+    assert list(measured.generation) == ["fluency", "consistency"]
+    for pair in measured.generation.values():
+        for share in (pair.before, pair.after):
+            assert share is not None
+            assert 0 < share.low <= share.value <= share.high
+    fluency = measured.generation["fluency"]
+    assert fluency.before != fluency.after
+    assert fluency.after is not None
+    assert fluency.after.count == 4
+    assert bench_quality(bench, 5, 1)[1].generation == {}
+
+
 def test_real_changes(bench: Workbench) -> None:
     """Added facts among them, which have no old object: the base model's answer is what they must beat."""
     drawn, measured = bench_quality(bench, 8, 0, real=True)

@@ -13,7 +13,7 @@ from tests.edit.setups import ENCODER, LAYERS, editor
 from tests.tiny import requests
 
 FAMILIES = ("llama", "gpt2", "gptj", "gpt_neox", "bloom", "granite")
-CONTEXTS = Contexts(("Because I said so. ", "Therefore. "), bare=False, chat=False)
+CONTEXTS = Contexts(("Because I said so. ", "Therefore. "))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

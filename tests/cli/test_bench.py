@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from kbsync.cli.bench import _ELSEWHERE
+from kbsync.evaluate.surroundings import said_elsewhere
 from kbsync.settings import load_settings
 from tests.cli.conftest import Call, data, error
+from tests.tiny import encoder, requests, tiny_model
 
 SETTINGS = """
 [covariance]
@@ -30,7 +33,8 @@ DRAWN = {
     "settings",
 }  # fmt: skip
 MEASURED = {
-    "edits", "metrics", "elsewhere", "perplexity", "misses", "residual", "occupied", "drift", "rebuild_s_per_fact",
+    "edits", "metrics", "elsewhere", "generation", "perplexity", "misses", "residual", "occupied", "drift",
+    "rebuild_s_per_fact",
     "rebuild_s", "repair_s", "relations",
 }  # fmt: skip
 
@@ -60,8 +64,23 @@ def test_quality_for_a_person(call: Call) -> None:
     for words in ("efficacy accuracy", "neighborhood unchanged", "score", "without BOS", "perplexity ratio",
                   "seconds per solved edit", "missed after the solve", "transformers"):  # fmt: skip
         assert words in result.stdout
-    line = next(line for line in result.stdout.splitlines() if "paraphrase success" in line and " to " in line)
-    assert line.split()[-1] == "12"
+    for words, count in (("paraphrase success", "12"), ("fluency", "4")):
+        line = next(line for line in result.stdout.splitlines() if words in line and " to " in line)
+        assert line.split()[-1] == count
+
+
+def test_all_surroundings_have_words_for_a_person() -> None:
+    """Those of a chat model, which has them all; none is left over."""
+    assert set(said_elsewhere(tiny_model(), encoder(), requests())) == set(_ELSEWHERE)
+
+
+def test_texts_are_left_out_where_none_are_wanted(call: Call) -> None:
+    """As many as asked for; none with 0."""
+    found = data(call("bench", "quality", "--edits", "3", "--generate", "2", "--json"))["generation"]
+    assert {name: pair["after"]["count"] for name, pair in found.items()}["fluency"] == 2
+    shown = call("bench", "quality", "--edits", "2", "--generate", "0").stdout
+    assert "efficacy accuracy" in shown
+    assert "fluency" not in shown
 
 
 def test_capacity(call: Call, tmp_path: Path) -> None:

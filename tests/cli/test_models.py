@@ -20,7 +20,8 @@ chunk_tokens = 32
 facts_share = 0
 [edit]
 prefixes = 0
-chat_context = false
+contexts = []
+key_contexts = []
 layers = [1, 2]
 """
 

@@ -23,7 +23,8 @@ from tests.cli.conftest import Call, data, error
 SETTINGS = """
 [edit]
 prefixes = 0
-chat_context = false
+contexts = []
+key_contexts = []
 layers = [1, 2]
 steps = 2
 repair_rounds = 0

@@ -183,19 +183,18 @@ def update(
     model: Any, rows: Sequence[Sequence[Row]], z: Sequence[Tensor], layers: Sequence[int], C: Any, weight: float
 ) -> None:
     """Edit `model` in place: W += R Kᵀ (λC + KKᵀ)⁻¹ at each critical layer, upwards. `C`: layer → (d_in, d_in).
+    Each context is a column of its own, in which a request's residual counts one part in their number.
 
     Behind a norm, what the last layer could not be asked for is asked of all of them once more, up to five times.
     """
     target, last = [one.double().numpy() for one in z], []
     for _ in range(6):
         for i, layer in enumerate(layers):
-            K = np.stack(
-                [np.mean([key(model, r, layer).double().numpy() for r in part], axis=0) for part in rows], 1
-            )
+            K = np.stack([key(model, r, layer).double().numpy() / len(p) ** 0.5 for p in rows for r in p], 1)
             now = [forward(model, part[0].ids, layers[-1], part[0].subject_last)[1].double() for part in rows]
             gaps = [(a - b.numpy()) / (len(layers) - i) for a, b in zip(target, now, strict=True)]
             asked = [through(model, part[0], layer, gap) for part, gap in zip(rows, gaps, strict=True)]
-            R = np.stack([change for change, _ in asked], 1)
+            R = np.stack([change / len(p) ** 0.5 for p, (change, _) in zip(rows, asked, strict=True) for _ in p], 1)
             delta = torch.tensor(R @ K.T @ np.linalg.inv(weight * np.asarray(C[layer]) + K @ K.T))
             W = down_of(model, layer).weight
             W += (delta.T if W.shape != delta.shape else delta).to(W.dtype)

@@ -19,8 +19,8 @@ from kbsync.settings import EditSettings
 from tests.tiny import tiny_model, tiny_tokenizer
 
 LAYERS = (1, 2, 3)
-ALL = Contexts(("Because I said so. ", "Therefore. "), bare=True, chat=True, question=True)
-ONE = Contexts((), bare=False, chat=False)
+ALL = Contexts(("Because I said so. ", "Therefore. "), solved=("question", "bare", "chat"), keyed=("sentence",))
+ONE = Contexts()
 ENCODER = Encoder(tiny_tokenizer(chat=True))
 NO_BOS = Encoder(tiny_tokenizer(chat=True), bos="never")
 

@@ -26,15 +26,27 @@ def test_every_context_has_the_subject_and_the_object() -> None:
         assert all(row.target_len for row in rows)
 
 
+def test_keys_are_written_in_more_contexts_than_z_is_solved_in() -> None:
+    """Those of z come first; a context that is named for both is there once."""
+    one = requests()[0]
+    rows, keyed = ALL.rows(ENCODER, one), ALL.key_rows(ENCODER, one)
+    assert keyed[:-1] == rows
+    answer = ENCODER.tokenizer.decode(keyed[-1].ids)
+    assert answer.startswith("<|im_start|>user\n")
+    assert answer.endswith(f"{one.rewrite.text} {one.target_new}")
+    twice = Contexts(solved=("question",), keyed=("question", "bare"))
+    assert len(twice.key_rows(ENCODER, one)) == 3
+
+
 @pytest.mark.parametrize(
     ("encoder", "contexts", "count"),
     [
-        (ENCODER, Contexts((), bare=False, chat=False), 1),
-        (ENCODER, Contexts((), bare=True, chat=False), 2),
-        (ENCODER, Contexts((), bare=False, chat=False, question=True), 2),
-        (NO_BOS, Contexts((), bare=True, chat=False), 1),
-        (Encoder(tiny_tokenizer()), Contexts((), bare=False, chat=True), 1),
-        (ENCODER, Contexts(("a. ", "b. "), bare=False, chat=True), 4),
+        (ENCODER, Contexts(), 1),
+        (ENCODER, Contexts(solved=("bare",)), 2),
+        (ENCODER, Contexts(solved=("question",)), 2),
+        (NO_BOS, Contexts(solved=("bare",)), 1),
+        (Encoder(tiny_tokenizer()), Contexts(solved=("chat", "sentence")), 1),
+        (ENCODER, Contexts(("a. ", "b. "), solved=("chat", "sentence")), 5),
     ],
 )
 def test_contexts_that_do_not_exist_are_left_out(encoder: Encoder, contexts: Contexts, count: int) -> None:
@@ -87,13 +99,11 @@ class TestPrefixes:
         assert all(len(ENCODER.text_ids(text)) < 4 * PREFIX_TOKENS for text in texts)
 
     def test_the_settings_decide(self) -> None:
-        """How many, bare or not, and chat only where there is a template."""
+        """How many prefixes, and which contexts, as far as the tokenizer has them."""
         model = tiny_model()
-        made = build_contexts(model, ENCODER, edit_settings(prefixes=2, bare_context=False, chat_context=True))
-        assert (len(made.prefixes), made.bare, made.chat) == (2, False, True)
-        plain = build_contexts(
-            model,
-            Encoder(tiny_tokenizer()),
-            edit_settings(prefixes=0, bare_context=True, chat_context=True, question_context=False),
-        )
-        assert (plain.prefixes, plain.bare, plain.chat, plain.question) == ((), True, False, False)
+        settings = edit_settings(prefixes=2, contexts=["question", "chat"], key_contexts=["bare", "sentence"])
+        made = build_contexts(model, ENCODER, settings)
+        assert (len(made.prefixes), made.solved, made.keyed) == (2, ("question", "chat"), ("bare", "sentence"))
+        plain = build_contexts(model, Encoder(tiny_tokenizer()), settings)
+        assert (plain.solved, plain.keyed) == (("question",), ("bare",))
+        assert build_contexts(model, NO_BOS, settings).keyed == ("sentence",)

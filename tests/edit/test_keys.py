@@ -13,17 +13,18 @@ from tests.tiny import FAMILIES, requests, some_requests
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_keys_are_the_mean_over_contexts_of_what_a_hook_sees(family: str) -> None:
+def test_keys_are_what_a_hook_sees_in_each_context(family: str) -> None:
     """Rows cut at the subject's last token, batched and padded, give the keys of the whole prompts."""
     made = editor(family)
-    rows = [ALL.rows(ENCODER, request) for request in some_requests(family)]
+    rows = [ALL.key_rows(ENCODER, request) for request in some_requests(family)]
     subject = SubjectPass(made.adapter, rows, made.layers[0])
     for layer in made.layers:
         subject.climb(layer)
         keys, hidden, values = subject.read(3)
         for i, contexts in enumerate(rows):
-            plain = torch.stack([plain_memit.key(made.adapter.model, row, layer) for row in contexts]).mean(0)
-            torch.testing.assert_close(keys[:, i], plain, rtol=1e-5, atol=1e-5 * max(1.0, float(plain.std())))
+            plain = torch.stack([plain_memit.key(made.adapter.model, row, layer) for row in contexts], 1)
+            own = keys[:, subject.owners == i]
+            torch.testing.assert_close(own, plain, rtol=1e-5, atol=1e-5 * max(1.0, float(plain.std())))
             first = hidden_at(made, contexts[0].ids, 3, contexts[0].subject_last)
             torch.testing.assert_close(hidden[:, i], first, rtol=1e-5, atol=1e-5 * max(1.0, float(first.std())))
             own = made.adapter.down(layer)(plain_memit.key(made.adapter.model, contexts[0], layer))
@@ -41,7 +42,7 @@ def test_climbing_goes_through_the_weights_as_they_are_now(family: str) -> None:
     made.adapter.write_weight(1, made.adapter.read_weight(1) * 1.5)
     subject.climb(2)
     keys = subject.read(3).keys
-    plain = torch.stack([plain_memit.key(made.adapter.model, row, 2) for row in rows[0]]).mean(0)
+    plain = plain_memit.key(made.adapter.model, rows[0][0], 2)
     torch.testing.assert_close(keys[:, 0], plain, rtol=1e-5, atol=1e-5 * max(1.0, float(plain.std())))
 
 
@@ -55,6 +56,16 @@ def test_hidden_is_that_of_each_requests_own_prompt() -> None:
     for i, contexts in enumerate(rows):
         own = hidden_at(made, contexts[0].ids, 3, contexts[0].subject_last)
         torch.testing.assert_close(hidden[:, i], own, rtol=1e-5, atol=1e-5)
+
+
+def test_a_request_counts_once_however_many_contexts_it_has() -> None:
+    """The weights of its rows, which stand side by side, add up to 1."""
+    made = editor()
+    rows = [ALL.rows(ENCODER, request)[: i + 1] for i, request in enumerate(requests())]
+    subject = SubjectPass(made.adapter, rows, 1)
+    assert subject.owners.tolist() == [i for i, own in enumerate(rows) for _ in own]
+    sums = torch.zeros(len(rows), dtype=torch.float64).index_add(0, subject.owners, subject.weights)
+    torch.testing.assert_close(sums, torch.ones_like(sums))
 
 
 def test_a_tap_leaves_no_hook() -> None:

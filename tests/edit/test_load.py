@@ -157,4 +157,9 @@ class TestLoad:
 
     def test_no_keys_no_energy(self) -> None:
         """A mean over nothing is none."""
-        assert taken_by(0.0, torch.zeros(4, 0)).energy == 0
+        assert taken_by(0.0, torch.zeros(4, 0), 0).energy == 0
+
+    def test_a_facts_keys_count_as_one_together(self) -> None:
+        """The energy is a mean over facts: three keys of a fact, a third each, are one of their mean length."""
+        keys = torch.ones(4, 6) * torch.tensor([1 / 3] * 6).sqrt()
+        assert taken_by(2.0, keys, 2).energy == pytest.approx(4)

@@ -44,7 +44,7 @@ class TestAgainstThePaper:
             targets = some_z(made, live)
             plain = tiny_model(family, layers=6)
             rebuilt = made.rebuild(live, targets)
-            rows = [ALL.rows(ENCODER, one) for one in live]
+            rows = [ALL.key_rows(ENCODER, one) for one in live]
             z = [targets[one.content_hash] for one in live]
             plain_memit.update(plain, rows, z, LAYERS, covariance(made.adapter.d_in).matrices, weight)
             base = tiny_model(family, layers=6)

@@ -203,4 +203,4 @@ def test_length_is_that_of_the_longest_context() -> None:
     made: TargetSolver = solver()
     request = requests()[1]
     assert made.length(request) == max(len(r.inputs) - r.subject_last for r in ALL.rows(ENCODER, request))
-    assert solver(contexts=Contexts((), bare=False, chat=False)).length(request) < made.length(request)
+    assert solver(contexts=Contexts()).length(request) < made.length(request)

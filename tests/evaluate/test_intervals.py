@@ -7,10 +7,11 @@ import random
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kbsync.evaluate.intervals import Interval, intervals, wilson
+from kbsync.evaluate.intervals import Interval, intervals, mean_interval, wilson
 from kbsync.evaluate.metrics import SCORE, UNCHANGED, summarise
 from kbsync.facts import Outcome, Phase, PromptKind
 
@@ -134,3 +135,26 @@ class TestBootstrap:
         """No outcomes, no intervals; retired facts have none."""
         assert intervals([]) == {}
         assert intervals([outcome(1, True, PromptKind.RETIRED)]) == {}
+
+
+class TestMeans:
+    """The interval of a mean of numbers."""
+
+    def test_it_is_about_two_standard_errors_wide(self) -> None:
+        """On either side, where there are many facts."""
+        values = torch.randn(400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        found = mean_interval(values.tolist())
+        error = float(values.std()) / 20
+        assert found.low == pytest.approx(float(values.mean()) - 1.96 * error, abs=0.3 * error)
+        assert found.high == pytest.approx(float(values.mean()) + 1.96 * error, abs=0.3 * error)
+
+    def test_the_same_seed_draws_the_same(self) -> None:
+        """And another one others."""
+        values = [0.1, 0.5, 0.7, 0.9]
+        assert mean_interval(values, 1, 50) == mean_interval(values, 1, 50) != mean_interval(values, 2, 50)
+
+    def test_no_spread_and_no_values(self) -> None:
+        """One fact has an interval of no width; none has none."""
+        assert mean_interval([0.25]) == mean_interval([0.25, 0.25]) == Interval(0.25, 0.25)
+        with pytest.raises(ValueError, match="no mean"):
+            mean_interval([])

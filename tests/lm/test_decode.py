@@ -120,6 +120,16 @@ def test_each_prompt_has_its_own_limit() -> None:
     assert said == numbers([full, [], full[:3], full])
 
 
+def test_long_texts_get_columns_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They say the same, and no prompt waits behind the words of another one."""
+    model = tiny_model()
+    model.generation_config.eos_token_id = None
+    asked = rows()[:6]
+    counted = Counted(monkeypatch)
+    assert say(model, Numbers(), asked, 40) == numbers(generated(model, row, 40) for row in asked)
+    assert counted.shapes[1:] == [(6, 1)] * 39
+
+
 def test_nothing_to_say() -> None:
     """No prompts, no texts; and scores alone come without any."""
     row = ENCODER.plain(requests()[0].rewrite, "Paris")

@@ -54,7 +54,7 @@ class Rig:
             "watch": {"relations": list(RELATIONS)},
             "edit": {
                 "layers": [0, 1], "covariance_weight": 1.0, "bystander_weight": 0.0, "clamp": 5.0, "steps": 16,
-                "prefixes": 0, "question_context": False, "chat_context": False, "bare_context": False,
+                "prefixes": 0, "contexts": [], "key_contexts": [],
                 "batch_size": 2, "solve_dtype": "float32", "repair_rounds": 1,
             },
             "covariance": {"tokens": 1000, "chunk_tokens": 32, "facts_share": 0.0},

@@ -87,9 +87,7 @@ def test_a_run_killed_after_the_halving_goes_on_with_the_halves(rig: Rig) -> Non
 def test_one_request_that_is_too_large(synced: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is named in one line, with what to do; what is live stays live."""
     Card(monkeypatch, 0)
-    with pytest.raises(
-        EditError, match=r"cpu has no memory for z of '.*' alone; free some, or see model.device_map"
-    ):
+    with pytest.raises(EditError, match=r"cpu has no memory for z of '.*' alone; .* model\.device_map"):
         synced.sync(edit={"steps": 3})
     assert synced.run_status()[0] == "failed"
     assert synced.published() == synced.link() == "sync-000002"

@@ -183,14 +183,14 @@ def test_a_renamed_object_is_solved_anew(synced: Rig, solved: list[str]) -> None
 def settings_of_z() -> Iterator[tuple[str, object, bool]]:
     """A key of `[edit]`, another value of it, and whether z depends on it."""
     yield "clamp", 4.0, True
-    yield "question_context", True, True
+    yield "contexts", ["question"], True
     yield "steps", 24, True
     yield "stop_loss", 0.03, True
     yield "kl_weight", 0.1, True
     yield "decay", 0.4, True
     yield "prefixes", 1, True
-    yield "chat_context", True, True
-    yield "bare_context", True, True
+    yield "contexts", ["bare", "chat"], True
+    yield "key_contexts", ["sentence"], False
     yield "layers", [0], True
     yield "solve_dtype", "bfloat16", True
     yield "covariance_weight", 2.0, False
