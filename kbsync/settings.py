@@ -135,20 +135,20 @@ class EditSettings(Section):
     """MEMIT's settings. Every one of them shapes the weights, so all are part of the settings fingerprint."""
 
     layers: tuple[int, ...] | Literal["auto"] = Field("auto", description="critical layers, counted from 0")
-    covariance_weight: float = Field(600.0, gt=0, description="λ of the solve")
+    covariance_weight: float = Field(5000.0, gt=0, description="λ of the solve")
     bystander_weight: float = Field(0.1, ge=0, description="weight of the prompts' other tokens beside λC")
     clamp: float = Field(1.4, gt=0, description="largest ‖δ‖ as a multiple of ‖h‖")
     steps: int = Field(40, ge=1, description="most evaluations of the loss for one z")
     stop_loss: float = Field(0.02, gt=0, description="a request is done when the object's NLL is below this")
-    kl_weight: float = Field(0.01, ge=0, description="weight of KL(edited ‖ base) at `<subject> is a`")
+    kl_weight: float = Field(0.0, ge=0, description="weight of KL(edited ‖ base) at `<subject> is a`")
     decay: float = Field(0.5, ge=0, description="weight of ‖δ‖/‖h‖ squared")
     contexts: tuple[Context, ...] = Field(
-        ("question",),
+        ("question", "heading", "sentence"),
         description="where z is solved besides the prompt: `question`, `heading`, `bare`, `sentence`, `chat` "
         "(docs/editing.md says what they are)",
     )
     key_contexts: tuple[Context, ...] = Field(
-        ("bare", "sentence"), description="where else the edit is written, by the same names; z is not solved there"
+        ("bare",), description="where else the edit is written, by the same names; z is not solved there"
     )
     prefixes: int = Field(0, ge=0, description="seeded prefixes sampled from the model, as contexts of z")
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
@@ -173,7 +173,7 @@ class CovarianceSettings(Section):
 
     tokens: int = Field(20_000, ge=1, description="tokens of text in all")
     text: tuple[Path, ...] = Field((), description="UTF-8 text files; none: Python's own English documentation")
-    facts_share: float = Field(0.05, ge=0, le=1, description="share of tokens from verbalised facts of the store")
+    facts_share: float = Field(0.2, ge=0, le=1, description="share of tokens from verbalised facts of the store")
     samples_share: float = Field(0.0, ge=0, le=1, description="share of tokens that the base model itself says")
     dataset_share: float = Field(0.0, ge=0, le=1, description="share of tokens from `dataset`")
     dataset: str = Field("", description="a Hugging Face data set's id, or a folder of data files (`./mine`)")
