@@ -71,7 +71,7 @@ def _against_closed_form(subject: Subject, requests: Sequence[EditRequest]) -> f
     )
     keys, residuals, targets = [], [], {}
     for request in requests:
-        rows = contexts.rows(subject.encoder, request)
+        rows = contexts.key_rows(subject.encoder, request)
         read = [_key_and_hidden(subject, row, layer) for row in rows]
         keys.append(torch.stack([key for key, _ in read]).mean(0))
         residuals.append(0.5 * torch.randn(len(read[0][1]), generator=generator, dtype=torch.float64))

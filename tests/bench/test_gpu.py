@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from kbsync.bench import gpu, gpu_check
@@ -24,6 +25,7 @@ from kbsync.bench.fullsize import (
     word_encoder,
 )
 from kbsync.edit.contexts import build_contexts
+from kbsync.edit.solve import Solution
 from kbsync.edit.target import TargetSolver
 from kbsync.settings import CovarianceSettings, EditSettings
 
@@ -126,8 +128,13 @@ def test_the_check_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """An update that is off by a hundredth is found."""
     from kbsync.edit import memit
 
-    plain = memit.closed_form
-    monkeypatch.setattr(memit, "closed_form", lambda *args: 1.01 * plain(*args))
+    plain = memit.solution
+
+    def off(*args: Tensor) -> Solution:
+        right = plain(*args)
+        return Solution(1.01 * right.delta, right.directions)
+
+    monkeypatch.setattr(memit, "solution", off)
     found = gpu_check.check(SIZES["llama-8b"], CPU)
     assert not found["ok"]
     assert found["weights_against_float64"] == pytest.approx(0.01, rel=0.05)
