@@ -76,7 +76,7 @@ class Point:
                 "effective_rank": round(self.effective_rank, 2),
             },
             "moved_by_halving": None if self.moved is None else list(self.moved),
-            "drift": self.drift.as_json(),
+            PERPLEXITY: self.drift.as_json(),
             **self.measured.as_json(),
         }
 

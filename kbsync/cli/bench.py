@@ -268,8 +268,8 @@ def print_covariance(result: Mapping[str, Any]) -> None:
         rows.append([name.replace("_", " "), *(share["value"] if share else None for share in shares)])
         rows.append(["  95 %", *(_bounds(share) for share in shares)])
     rows += [
-        ["perplexity ratio", *(one["drift"]["value"] for one in points)],
-        ["  95 %", *(_bounds(one["drift"]) for one in points)],
+        ["perplexity ratio", *(one["perplexity_ratio"]["value"] for one in points)],
+        ["  95 %", *(_bounds(one["perplexity_ratio"]) for one in points)],
         ["missed after the solve, after each repair", *(_list(one["misses"]) for one in points)],
         ["moved by half the tokens", *(_moved(one["moved_by_halving"]) for one in points)],
     ]

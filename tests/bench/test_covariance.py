@@ -12,6 +12,7 @@ import pytest
 from kbsync.bench.covariance import Point, bench_covariance, drift_of, judged, moved_by
 from kbsync.bench.quality import Drawn, Measured, bench_quality
 from kbsync.bench.shares import Pair, Share
+from kbsync.edit.load import Load
 from kbsync.errors import ConfigError, EditError
 from kbsync.settings import CovarianceSettings
 from kbsync.sync.workbench import Workbench
@@ -71,7 +72,7 @@ def test_the_json_is_whole(found: tuple[Drawn, Sequence[Point]]) -> None:
     assert shown[2]["covariance"]["seconds"] is None
     assert shown[0]["moved_by_halving"] is None
     assert isinstance(shown[1]["moved_by_halving"], list)
-    assert shown[1]["drift"]["value"] == shown[1]["perplexity"]["ratio"]
+    assert shown[1]["perplexity_ratio"]["value"] == shown[1]["perplexity"]["ratio"]
 
 
 def test_the_base_weights_are_back(found: tuple[Drawn, Sequence[Point]], taking: Workbench) -> None:
@@ -107,7 +108,9 @@ def test_a_mix_that_can_not_be(mix: dict[str, float], message: str, bench: Workb
 
 def point(tokens: int, ratio: Share, after: Share | None, facts: float = 0.0) -> Point:
     """A point with one metric."""
-    measured = Measured(1, {"score": Pair(None, after)}, {}, {}, (1.0, ratio.value), (), 0.0, 0.0, 0.0)
+    measured = Measured(
+        1, {"score": Pair(None, after)}, {}, {}, (1.0, ratio.value), (), 0.0, Load(0.0, 0.0), 0.0, 0.0
+    )
     wanted = CovarianceSettings(tokens=tokens, facts_share=facts)
     return Point(wanted, tokens, {"text": tokens}, None, 1.0, measured, ratio)
 

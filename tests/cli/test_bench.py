@@ -119,7 +119,9 @@ def test_covariance(call: Call, tmp_path: Path) -> None:
     words = ("bench", "covariance", "--edits", "3", "--tokens", "200, 400")
     found = data(call(*words, "--mix", "text", "--mix", "samples=0.25", "--out", str(out), "--json"))
     assert set(found) == DRAWN | {"points"}
-    assert [set(one) for one in found["points"]] == [MEASURED | {"covariance", "moved_by_halving", "drift"}] * 4
+    assert [set(one) for one in found["points"]] == [
+        MEASURED | {"covariance", "moved_by_halving", "perplexity_ratio"}
+    ] * 4
     assert [one["covariance"]["samples_share"] for one in found["points"]] == [0, 0, 0.25, 0.25]
     assert [one["covariance"]["tokens"] for one in found["points"]] == [200, 400] * 2
     assert set(found["points"][0]["covariance"]) == {

@@ -45,19 +45,20 @@ def test_request_comes_back_from_either_database(store: Store) -> None:
 def test_request_is_known_by_its_fact_and_words(store: Store) -> None:
     """Saved again it keeps its id and takes new evaluation prompts; other words or another fact are new."""
     first = edit_request()
-    relabelled = replace(first, relation_label="prime minister", neighborhood=(), target_old="Trump")
+    relabelled = replace(first, subject_label="the States", neighborhood=(), target_old="Trump")
+    headed = replace(first, relation_label="prime minister")
     namesake = replace(first, fact=fact("Q31"))
     renamed = edit_request(name="USA")
     with store.begin() as tx:
         (one,) = requests.save_requests(tx, new_run(tx), NOON, [first])
-        again = requests.save_requests(tx, new_run(tx, 1), later(1), [relabelled, namesake, renamed])
+        again = requests.save_requests(tx, new_run(tx, 1), later(1), [relabelled, namesake, renamed, headed])
         assert again[0] == one
-        assert len(set(again)) == 3
+        assert len(set(again)) == 4
         stored = requests.requests_by_id(tx, [one])[0]
         assert stored.request == relabelled
         assert (stored.first_run, stored.last_run) == (1, 2)
         of_fact = requests.requests_of_facts(tx, [fact()])
-        assert [r.id for r in of_fact[fact()]] == [one, again[2]]
+        assert [r.id for r in of_fact[fact()]] == [one, again[2], again[3]]
 
 
 def test_planning_again_does_not_undo_an_edit(store: Store) -> None:
