@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.cli.bench import _ELSEWHERE
+from kbsync.cli.bench_tables import ELSEWHERE
 from kbsync.evaluate.surroundings import said_elsewhere
 from kbsync.settings import load_settings
 from tests.cli.conftest import Call, data, error
@@ -71,7 +71,7 @@ def test_quality_for_a_person(call: Call) -> None:
 
 def test_all_surroundings_have_words_for_a_person() -> None:
     """Those of a chat model, which has them all; none is left over."""
-    assert set(said_elsewhere(tiny_model(), encoder(), requests())) == set(_ELSEWHERE)
+    assert set(said_elsewhere(tiny_model(), encoder(), requests())) == set(ELSEWHERE)
 
 
 def test_texts_are_left_out_where_none_are_wanted(call: Call) -> None:
