@@ -213,7 +213,11 @@ class TargetSolver:
 
     def cut(self, requests: Sequence[EditRequest]) -> list[slice]:
         """`requests`, in the order given, as batches that are solved together."""
-        return self.limit.cut(len(requests), lambda i: self._bytes(requests[i]))
+        return self.cut_groups([[request] for request in requests])
+
+    def cut_groups(self, groups: Sequence[Sequence[EditRequest]]) -> list[slice]:
+        """Groups that share a δ each, in the order given, as batches that are solved together."""
+        return self.limit.cut(len(groups), lambda i: sum(map(self._bytes, groups[i])))
 
     def _bytes(self, request: EditRequest) -> int:
         rows = self.contexts.rows(self.encoder, request)
@@ -234,13 +238,28 @@ class TargetSolver:
 
         Raises EditError if a z or its loss is not finite.
         """
+        return self.solve_groups([[request] for request in requests], steps)
+
+    def solve_groups(self, groups: Sequence[Sequence[EditRequest]], steps: int | None = None) -> list[Target]:
+        """z for each request of each group, in the order given, where one δ serves a group: z = h + δ with each
+        request's own h, and δ says all the group's objects. No group may be empty.
+
+        Facts of one subject have nearly the same key, which can't carry different values (MEMIT-Merge, arXiv
+        2502.07322). Raises what `solve` raises.
+        """
+        requests = [request for group in groups for request in group]
         if not requests:
             return []
         started = time.perf_counter()
+        owners = [i for i, group in enumerate(groups) for _ in group]
         with repeatable(self.top.device):
-            problem, hidden = self._problem(requests)
-            delta, loss, taken = self._optimise(problem, hidden, steps or self.settings.steps)
-        finite = (hidden + delta).isfinite().all(-1) & loss.isfinite()
+            problem = self._problem(groups)
+            hidden = self._hidden([self.contexts.rows(self.encoder, request)[0] for request in requests])
+            whose = torch.tensor(owners, device=hidden.device)
+            mean = torch.stack([hidden[whose == i].mean(0) for i in range(len(groups))])
+            delta, loss, taken = self._optimise(problem, mean, steps or self.settings.steps)
+        z = hidden + delta[whose]
+        finite = z.isfinite().all(-1) & loss.isfinite()[whose]
         if not bool(finite.all()):
             bad = int((~finite).nonzero()[0])
             raise EditError(f"z of {requests[bad].rewrite.text!r} is not finite; is the base model whole?")
@@ -248,23 +267,22 @@ class TargetSolver:
         return [
             Target(
                 content_hash=request.content_hash,
-                z=(hidden[i] + delta[i]).cpu(),
-                loss=float(loss[i]),
-                steps=int(taken[i]),
-                delta_norm=float(delta[i].norm()),
+                z=z[i].cpu(),
+                loss=float(loss[owner]),
+                steps=int(taken[owner]),
+                delta_norm=float(delta[owner].norm()),
                 hidden_norm=float(hidden[i].norm()),
                 seconds=share,
             )
-            for i, request in enumerate(requests)
+            for i, (request, owner) in enumerate(zip(requests, owners, strict=True))
         ]
 
-    def _problem(self, requests: Sequence[EditRequest]) -> tuple[_Problem, Tensor]:
-        contexts = [self.contexts.rows(self.encoder, request) for request in requests]
+    def _problem(self, groups: Sequence[Sequence[EditRequest]]) -> _Problem:
+        contexts = [[row for one in group for row in self.contexts.rows(self.encoder, one)] for group in groups]
         essences = []
         if self.settings.kl_weight > 0:
-            essences = [self.contexts.essence(self.encoder, request) for request in requests]
-        problem = _Problem(self.adapter, self.top, contexts, essences, self.layer)
-        return problem, self._hidden([own[0] for own in contexts])
+            essences = [self.contexts.essence(self.encoder, group[0]) for group in groups]
+        return _Problem(self.adapter, self.top, contexts, essences, self.layer)
 
     @torch.no_grad()
     def _hidden(self, rows: Sequence[Row]) -> Tensor:

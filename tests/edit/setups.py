@@ -26,8 +26,14 @@ NO_BOS = Encoder(tiny_tokenizer(chat=True), bos="never")
 
 
 def edit_settings(**more: Any) -> EditSettings:
-    """The paper's editor, in float32: nothing but λC beside the facts, and no repair."""
-    paper = {"bystander_weight": 0.0, "repair_rounds": 0, "solve_dtype": "float32", "covariance_weight": 0.01}
+    """The paper's editor, in float32: nothing but λC beside the facts, its KL term, and no repair."""
+    paper = {
+        "bystander_weight": 0.0,
+        "kl_weight": 0.01,
+        "repair_rounds": 0,
+        "solve_dtype": "float32",
+        "covariance_weight": 0.01,
+    }
     known = {name: value for name, value in paper.items() if name in EditSettings.model_fields}
     return EditSettings(**{**known, **more})
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from kbsync.edit.memit import Editor, Rebuilt
+from kbsync.edit.target import Target
 from kbsync.errors import EditError
 from kbsync.facts import EditRequest
 from tests.edit import plain_memit
@@ -283,6 +284,25 @@ class TestRepair:
         rebuilt = made.rebuild(live, z_of(made.solver.solve(live)), steps.append)
         assert rebuilt.misses == (0,)
         assert steps == ["solve"]
+
+    def test_what_is_missed_is_solved_with_all_facts_of_its_subject(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They share a key, so they share a δ; other subjects are left alone, and nobody is there twice."""
+        made = editor(**EASY, repair_rounds=1)
+        live = [*easy_requests(6), request("France", "his", None, "Not {}", number=20, question="Why {}?")]
+        asked: list[list[list[str]]] = []
+        plain = made.solver.solve_groups
+
+        def watched(groups: list[list[EditRequest]], steps: int | None = None) -> list[Target]:
+            asked.append([[one.rewrite.text for one in group] for group in groups])
+            return plain(groups, steps)
+
+        targets = halfway(made, live)
+        monkeypatch.setattr(made.solver, "solve_groups", watched)
+        ordered = sorted(live, key=lambda one: one.content_hash)
+        monkeypatch.setattr(made, "_missed", lambda rows: [i for i, r in enumerate(ordered) if r is live[0]])
+        made.rebuild(live, targets)
+        ((group,),) = asked
+        assert sorted(group) == ["Not France", "They said France"]
 
     def test_the_targets_given_are_not_changed(self) -> None:
         """What a repair solves belongs to the candidate; cached z stay as they are."""

@@ -10,6 +10,7 @@ import torch
 from kbsync.edit.contexts import Contexts
 from kbsync.edit.target import Target, TargetSolver
 from kbsync.errors import EditError
+from tests import tiny
 from tests.edit import plain_memit
 from tests.edit.setups import ALL, ENCODER, NO_BOS, ONE, solver
 from tests.tiny import FAMILIES, FIRST, easy_requests, requests, some_requests
@@ -204,3 +205,38 @@ def test_length_is_that_of_the_longest_context() -> None:
     request = requests()[1]
     assert made.length(request) == max(len(r.inputs) - r.subject_last for r in ALL.rows(ENCODER, request))
     assert solver(contexts=Contexts()).length(request) < made.length(request)
+
+
+class TestGroups:
+    """One δ for several requests."""
+
+    def test_a_group_of_one_is_a_request(self) -> None:
+        """The same bits."""
+        made, asked = solver(steps=6), requests()
+        alone, grouped = made.solve(asked), made.solve_groups([[one] for one in asked])
+        assert all(torch.equal(a.z, b.z) and a.loss == b.loss for a, b in zip(alone, grouped, strict=True))
+
+    def test_a_group_shares_its_delta(self) -> None:
+        """z - h is the same for each of them, and does better by all of them than any one's own δ does."""
+        made = solver(contexts=ONE, **EASY, kl_weight=0.0)
+        model = made.adapter.model
+        templates = {"capital": "They said {}", "occupation": "In the house of {}", "German": "Not {}"}
+        group = [tiny.request("France", new, None, template) for new, template in templates.items()]
+        lone = tiny.request("Japan", "his", None, "They said {}")
+        rows = [ONE.rows(ENCODER, one)[0] for one in (*group, lone)]
+        hidden = [plain_memit.forward(model, row.ids, 3, row.subject_last)[1] for row in rows]
+        found = made.solve_groups([group, [lone]])
+        deltas = [target.z - h for target, h in zip(found, hidden, strict=True)]
+        for delta in deltas[1:3]:
+            torch.testing.assert_close(delta, deltas[0], rtol=1e-4, atol=1e-4)
+        assert float((deltas[3] - deltas[0]).norm()) > 0.1
+        mean = float(plain_memit.nll_of(model, rows[:3], 3, deltas[0]))
+        assert found[0].loss == found[2].loss == pytest.approx(mean, abs=1e-3)
+        own = [target.z - h for target, h in zip(made.solve(group), hidden, strict=False)]
+        assert all(mean < float(plain_memit.nll_of(model, rows[:3], 3, delta)) for delta in own)
+
+    def test_batches_are_cut_between_groups(self) -> None:
+        """A group stays whole."""
+        made = solver(contexts=ONE, batch_size=2)
+        groups = [requests()[:3], requests()[3:4], requests()[4:5]]
+        assert made.cut_groups(groups) == [slice(0, 2), slice(2, 3)]
