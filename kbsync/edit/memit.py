@@ -216,7 +216,7 @@ class Editor:
             for layer, moment in moments.items()
         }
 
-    def _update(self, ground: _Ground, targets: Mapping[int, Tensor]) -> float:
+    def _update(self, ground: _Ground, targets: Mapping[int, Tensor], held: float = 1.0) -> float:
         """MEMIT's update over the critical layers, on the weights as they are.
 
         Requests without a target are constraints: their keys are in KKᵀ, their residual is zero. Returns the
@@ -224,19 +224,20 @@ class Editor:
 
         Behind a norm the last layer may miss part of what it is asked for. Then further passes ask for that part
         alone, which all layers share. What λ held back is not asked for again, so λ means what it does elsewhere.
+        `held` is what λC and the bystanders are multiplied by.
         """
         wanted = sorted(targets)
         z = torch.stack([targets[i] for i in wanted], dim=1).to(self.adapter.device)  # (d, m)
         goal, before = z, float("inf")
         for _ in range(1 if self.adapter.exact else _PASSES):
-            missing, hidden = self._pass(ground, goal, wanted)
+            missing, hidden = self._pass(ground, goal, wanted, held)
             share = float((missing.norm(dim=0) / z.norm(dim=0)).mean())
             if not _NEGLIGIBLE < share < _GAIN * before:
                 break
             goal, before = hidden + missing, share
         return float(((z - hidden).norm(dim=0) / z.norm(dim=0)).mean())
 
-    def _pass(self, ground: _Ground, goal: Tensor, wanted: list[int]) -> tuple[Tensor, Tensor]:
+    def _pass(self, ground: _Ground, goal: Tensor, wanted: list[int], held: float) -> tuple[Tensor, Tensor]:
         """Once over the critical layers (algorithm 1) towards hidden states `goal` (d, m) of the requests
         `wanted`. Returns what the last layer could not be asked for, and the hidden states now, both (d, m)."""
         subject = ground.subject
@@ -249,7 +250,7 @@ class Editor:
             residual = torch.zeros_like(found.hidden)
             residual[:, wanted] = (goal - found.hidden[:, wanted]) / left
             change, unheard = self.adapter.into_values(layer, found.values, residual)
-            solved = solution(change, found.keys, ground.preserved[layer].to(found.keys.device), 1.0)
+            solved = solution(change, found.keys, ground.preserved[layer].to(found.keys.device), held)
             ground.taken.setdefault(layer, taken_by(solved.directions, found.keys))
             weight = self.adapter.read_weight(layer)
             self.adapter.write_weight(layer, (weight.double() + solved.delta.to(weight.device)).to(weight.dtype))
@@ -263,24 +264,26 @@ class Editor:
         ground: _Ground,
         say: Callable[[str], None],
     ) -> list[int]:
-        """Solve again, on the candidate, only what it still misses; keep a round only if it misses less.
+        """Solve again, on the candidate, only what it still misses; keep a round only if it misses less. After one
+        that does not, what must stay is held with half the weight.
 
         The new z belong to this candidate and are not stored: they are a function of the live set alone.
         """
         missed = self._missed(rows)
-        counts = [len(missed)]
+        counts, held = [len(missed)], 1.0
         for number in range(1, self.settings.repair_rounds + 1):
             if not missed:
                 break
             say(f"repair {number}: {len(missed)} missed")
             before = self.tensors()
-            self._update(ground, self._solve_again(live, missed))
+            self._update(ground, self._solve_again(live, missed), held)
             now = self._missed(rows)
-            if len(now) >= len(missed):
+            if len(now) < len(missed):
+                missed = now
+                counts.append(len(missed))
+            else:
                 self.load(before)
-                break
-            missed = now
-            counts.append(len(missed))
+                held /= 2
         return counts
 
     def _solve_again(self, live: Sequence[EditRequest], missed: Sequence[int]) -> dict[int, Tensor]:

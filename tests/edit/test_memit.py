@@ -276,6 +276,24 @@ class TestRepair:
         assert len(repaired.misses) == 1 == len(solved.misses)
         assert same(repaired, solved)
 
+    def test_after_a_round_that_does_not_help_what_must_stay_is_held_less(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """By half each time; a round that helps leaves the weight as it is, and more rounds than there are helps
+        nobody."""
+        made = editor(**EASY, repair_rounds=5)
+        live = easy_requests(4)
+        held: list[float] = []
+        plain = made._update
+        monkeypatch.setattr(
+            made, "_update", lambda ground, z, weight=1.0: held.append(weight) or plain(ground, z, weight)
+        )
+        misses = iter([[0, 1, 2], [0, 1, 2], [3, 1], [1, 0], [1], []])
+        monkeypatch.setattr(made, "_missed", lambda rows: next(misses))
+        rebuilt = made.rebuild(live, halfway(made, live))
+        assert held == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
+        assert rebuilt.misses == (3, 2, 1, 0)
+
     def test_no_rounds_when_nothing_is_missed(self) -> None:
         """A live set that is said already costs no repair."""
         made = editor(**EASY, repair_rounds=3, covariance_weight=1e-6)
