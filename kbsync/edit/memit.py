@@ -265,31 +265,33 @@ class Editor:
         say: Callable[[str], None],
     ) -> list[int]:
         """Solve again, on the candidate, only what it still misses; keep a round only if it misses less. After one
-        that does not, what must stay is held with half the weight.
+        that does not, what must stay is held with half the weight, and facts of one subject are solved apart (after
+        another one together again).
 
         The new z belong to this candidate and are not stored: they are a function of the live set alone.
         """
         missed = self._missed(rows)
-        counts, held = [len(missed)], 1.0
+        counts, held, together = [len(missed)], 1.0, True
         for number in range(1, self.settings.repair_rounds + 1):
             if not missed:
                 break
             say(f"repair {number}: {len(missed)} missed")
             before = self.tensors()
-            self._update(ground, self._solve_again(live, missed), held)
+            self._update(ground, self._solve_again(live, missed, together), held)
             now = self._missed(rows)
             if len(now) < len(missed):
                 missed = now
                 counts.append(len(missed))
             else:
                 self.load(before)
-                held /= 2
+                held, together = held / 2, not together
         return counts
 
-    def _solve_again(self, live: Sequence[EditRequest], missed: Sequence[int]) -> dict[int, Tensor]:
-        """A new z, on the candidate, for what is missed and for all facts of its subject, which share a δ."""
+    def _solve_again(self, live: Sequence[EditRequest], missed: Sequence[int], together: bool) -> dict[int, Tensor]:
+        """A new z, on the candidate, for what is missed; `together`: and for all facts of its subject, which then
+        share a δ."""
         targets: dict[int, Tensor] = {}
-        groups = _with_siblings(live, missed)
+        groups = _with_siblings(live, missed) if together else [[i] for i in missed]
         for batch in self.solver.cut_groups([[live[i] for i in group] for group in groups]):
             part = groups[batch]
             steps = self.settings.steps if max(map(len, part)) > 1 else self._repair_steps

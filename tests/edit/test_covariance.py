@@ -248,8 +248,9 @@ def test_the_make_up_is_kept_with_it(text: Path, tmp_path: Path) -> None:
     model = tiny_model()
     facts = ["The capital of Japan is Tokyo."] * 20
     found = compute(model, settings, tmp_path, facts=facts)
-    assert found.sources == {"facts": 60 + 4, "samples": 120 + 8, "text": 120 + 8}
-    assert found.tokens == 300 + 20
+    alone = -(-60 // len(ENCODER.text_ids(facts[0])))  # each fact after a BOS of its own
+    assert found.sources == {"facts": 60 + alone, "samples": 120 + 8, "text": 120 + 8}
+    assert found.tokens == 300 + alone + 16
     again = compute(model, settings, tmp_path, facts=facts)
     assert (again.sources, again.tokens) == (found.sources, found.tokens)
 

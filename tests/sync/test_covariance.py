@@ -14,7 +14,9 @@ def test_facts_of_the_first_pull_are_part_of_it(rig: Rig) -> None:
     changed."""
     with rig.bench(**FACTS) as bench:
         first = bench.editor.covariance
-    assert 0 < first.sources["facts"] <= 0.1 * 1000 + 4  # BOS in front of each sequence
+    with rig.bench(**FACTS) as bench:
+        said = [bench.base.encoder.text_ids(one) for one in bench._fact_sentences(bench.settings.covariance)]
+    assert 0 < first.sources["facts"] <= 0.1 * 1000 + len(said)  # BOS in front of each fact
     assert sum(first.sources.values()) == first.tokens
     ((sentences,),) = rig.rows("SELECT sentences FROM covariance_texts")
     assert sentences

@@ -80,7 +80,7 @@ def test_rebuilding_in_another_order_gives_the_same_bits(synced: Rig) -> None:
 
 def test_no_order_of_many_facts_shows_in_the_bits(fresh: Rig) -> None:
     """Two dozen facts, repaired in batches, give the same weights in any order."""
-    taught = {"watch": {"baseline": "teach"}, "edit": {"batch_size": 5}}
+    taught = {"watch": {"baseline": "teach"}, "edit": {"batch_size": 5, "repair_rounds": 3}}
     fresh.sync(**taught)
     with fresh.bench(**taught) as bench:
         checkpoint = find_checkpoint(bench, None)
