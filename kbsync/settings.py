@@ -157,7 +157,7 @@ class EditSettings(Section):
     solve_dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="precision of the layers above while z is solved; auto: bfloat16 where it is native"
     )
-    repair_rounds: int = Field(3, ge=0, description="rounds that solve again what the candidate still misses")
+    repair_rounds: int = Field(6, ge=0, description="rounds that solve again what the candidate still misses")
     seed: int = Field(20220, description="seed of the sampled prefixes")
 
     @field_validator("contexts", "key_contexts")
