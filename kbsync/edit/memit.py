@@ -289,13 +289,14 @@ class Editor:
 
     def _solve_again(self, live: Sequence[EditRequest], missed: Sequence[int], together: bool) -> dict[int, Tensor]:
         """A new z, on the candidate, for what is missed; `together`: and for all facts of its subject, which then
-        share a δ."""
+        share a δ. Else it is asked for at the prompt alone, where it was missed."""
+        solver = self.solver if together else self.solver.at_the_prompt()
         targets: dict[int, Tensor] = {}
         groups = _with_siblings(live, missed) if together else [[i] for i in missed]
-        for batch in self.solver.cut_groups([[live[i] for i in group] for group in groups]):
+        for batch in solver.cut_groups([[live[i] for i in group] for group in groups]):
             part = groups[batch]
             steps = self.settings.steps if max(map(len, part)) > 1 else self._repair_steps
-            solved = self.solver.solve_groups([[live[i] for i in group] for group in part], steps)
+            solved = solver.solve_groups([[live[i] for i in group] for group in part], steps)
             numbers = [i for group in part for i in group]
             targets.update({i: target.z for i, target in zip(numbers, solved, strict=True)})
         return targets

@@ -211,6 +211,12 @@ class TargetSolver:
         other.limit = limit_for(self.adapter, self.top, settings)
         return other
 
+    def at_the_prompt(self) -> TargetSolver:
+        """One that asks for the object at the prompt alone, in no other context."""
+        other = copy.copy(self)
+        other.contexts = Contexts()
+        return other
+
     def cut(self, requests: Sequence[EditRequest]) -> list[slice]:
         """`requests`, in the order given, as batches that are solved together."""
         return self.cut_groups([[request] for request in requests])
