@@ -135,7 +135,10 @@ class EditSettings(Section):
     """MEMIT's settings. Every one of them shapes the weights, so all are part of the settings fingerprint."""
 
     layers: tuple[int, ...] | Literal["auto"] = Field("auto", description="critical layers, counted from 0")
-    covariance_weight: float = Field(2500.0, gt=0, description="λ of the solve")
+    covariance_weight: float = Field(2000.0, gt=0, description="λ of the solve")
+    covariance_facts: Annotated[int, Field(ge=1)] | Literal["off"] = Field(
+        80, description="live facts from which on λ grows with their number; off: it never does"
+    )
     bystander_weight: float = Field(0.1, ge=0, description="weight of the prompts' other tokens beside λC")
     clamp: float = Field(1.4, gt=0, description="largest ‖δ‖ as a multiple of ‖h‖")
     steps: int = Field(40, ge=1, description="most evaluations of the loss for one z")

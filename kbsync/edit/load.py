@@ -78,7 +78,7 @@ def drift(base: Tensor, change: Tensor, covariance: Tensor) -> float:
 def load_of(editor: Editor, rebuilt: Rebuilt) -> Load:
     """The load of a rebuild, whether or not the model still holds it. Takes a few products of (d_in, d_in)."""
     layers, matrices = editor.layers, editor.covariance.matrices
-    weight = editor.settings.covariance_weight
+    weight = editor.weight_for(rebuilt.facts)
     shares, drifts = [], []
     for layer in layers:
         base = editor.base_weight(layer)

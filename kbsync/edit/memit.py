@@ -41,13 +41,14 @@ class Rebuilt:
     """Edited weights by state-dict name, in the model's own type, and what building them took.
 
     `misses` counts the requests that greedy decoding still got wrong after the solve and after each round of
-    repair that was kept; `residual` is the mean of ‖z − h‖/‖z‖ left after the solve; `seconds` per part; `taken`
-    has what the live keys take of each edited layer.
+    repair that was kept; `residual` is the mean of ‖z − h‖/‖z‖ left after the solve; `facts` is the size of the live
+    set; `seconds` per part; `taken` has what the live keys take of each edited layer.
     """
 
     tensors: Mapping[str, Tensor]
     misses: tuple[int, ...]
     residual: float
+    facts: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     taken: Mapping[int, Taken] = field(default_factory=dict)
 
@@ -119,10 +120,18 @@ class Editor:
             "covariance": self.covariance.hash,
             "covariance_tokens": self.covariance.tokens,
             "covariance_weight": self.settings.covariance_weight,
+            "covariance_facts": self.settings.covariance_facts,
             "bystander_weight": self.settings.bystander_weight,
             "repair_rounds": self.settings.repair_rounds,
             "repair_batch": self.solver.limit.rule,
         }
+
+    def weight_for(self, facts: int) -> float:
+        """λ for a live set of this many facts. Beyond `covariance_facts` it grows with them, so that what each may
+        do to ordinary text shrinks and the sum of it stays within bounds."""
+        most = self.settings.covariance_facts
+        grown = max(1.0, facts / most) if isinstance(most, int) else 1.0
+        return self.settings.covariance_weight * grown
 
     def base_weight(self, layer: int) -> Tensor:
         """The base model's weight of an edited layer, (d_out, d_in), whatever the model holds now."""
@@ -204,14 +213,15 @@ class Editor:
         for name, tensor in tensors.items():
             if not bool(tensor.isfinite().all()):
                 raise EditError(f"{name} is not finite after the rebuild of {len(live)} facts")
-        return Rebuilt(tensors, tuple(misses), residual, seconds, ground.taken)
+        return Rebuilt(tensors, tuple(misses), residual, len(live), seconds, ground.taken)
 
     def _preserved(self, rows: Sequence[Sequence[Row]]) -> dict[int, Tensor]:
         """λC plus the second moment of the live prompts' other tokens, per layer, on the base weights."""
         flat = [row for contexts in rows for row in contexts]
+        weight = self.weight_for(len(rows))
         moments = bystander_moments(self.adapter, flat, self.layers)
         return {
-            layer: self.settings.covariance_weight * self.covariance.matrices[layer]
+            layer: weight * self.covariance.matrices[layer]
             + self.settings.bystander_weight * moment
             for layer, moment in moments.items()
         }

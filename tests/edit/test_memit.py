@@ -56,6 +56,24 @@ class TestAgainstThePaper:
                 assert float((found - expected).abs().max()) < near * max(1.0, float(expected.abs().max()))
                 assert torch.equal(rebuilt.tensors[made.adapter.weight_name(layer)], found)
 
+    def test_the_weight_grows_with_the_live_set(self, family: str) -> None:
+        """Beyond `covariance_facts` facts λ is in proportion to them; up to there, and with "off", it is fixed."""
+        live = some_requests(family)
+        assert len(live) > 1
+
+        def weights_with(**settings: object) -> dict[str, Tensor]:
+            made = editor(family, **settings)
+            return dict(made.rebuild(live, some_z(made, live)).tensors)
+
+        fixed = weights_with(covariance_weight=10.0, covariance_facts="off")
+        larger = weights_with(covariance_weight=10.0 * len(live), covariance_facts="off")
+        grown = weights_with(covariance_weight=10.0, covariance_facts=1)
+        full = weights_with(covariance_weight=10.0, covariance_facts=len(live))
+        for name, tensor in fixed.items():
+            assert torch.equal(grown[name], larger[name])
+            assert torch.equal(full[name], tensor)
+            assert not torch.equal(grown[name], tensor)
+
     @pytest.mark.parametrize("encoder", [ENCODER, NO_BOS], ids=["bos", "no bos"])
     def test_with_a_tiny_weight_the_hidden_state_reaches_z(self, family: str, encoder: object) -> None:
         """The output of the last critical layer, at the subject's last token, moves by the residual; behind a
