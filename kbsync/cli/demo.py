@@ -32,7 +32,7 @@ def command(state: State, folder: Path) -> None:
 
     A slice of Wikidata is served by a real SPARQL server, two years of changes are applied, then three months
     more, and the embedded 135M model is synced after each. It takes some minutes on a CPU and needs no network.
-    The settings are those of config/embedded.toml, or of `kbsync -c FILE`.
+    The settings are those of config/embedded.toml, with a quicker search for z, or of `kbsync -c FILE`.
 
     \b
     Example:
