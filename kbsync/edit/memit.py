@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kbsync.edit.adapters import Adapter
+from kbsync.edit.collide import Overlap, groups_of
 from kbsync.edit.contexts import Contexts
 from kbsync.edit.covariance import Covariance
 from kbsync.edit.keys import SubjectPass, bystander_moments
@@ -30,10 +31,10 @@ from kbsync.lm.score import score_rows
 if TYPE_CHECKING:  # the editor runs without what reads the settings
     from kbsync.settings import EditSettings
 
+_EASE = 0.25  # what λC is multiplied by after a round of repair that did not help
 # Where a norm stands behind the down-projection: passes over the critical layers at most; what may be missing
 # without another one, as a share of ‖z‖; and how much less must be missing than before, or there is no use in it.
 _PASSES, _NEGLIGIBLE, _GAIN = 6, 0.001, 0.9
-_TOGETHER = 16  # facts of one subject that are solved for one δ: more objects than one state says
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ class Rebuilt:
     """Edited weights by state-dict name, in the model's own type, and what building them took.
 
     `misses` counts the requests that greedy decoding still got wrong after the solve and after each round of
-    repair that was kept; `residual` is the mean of ‖z − h‖/‖z‖ left after the solve; `facts` is the size of the live
-    set; `seconds` per part; `taken` has what the live keys take of each edited layer.
+    repair that was kept; `residual` is the mean of ‖z − h‖/‖z‖ left after the solve; `facts` is the live set's
+    size; `seconds` per part; `taken` has what the live keys take of each edited layer.
     """
 
     tensors: Mapping[str, Tensor]
@@ -221,8 +222,7 @@ class Editor:
         weight = self.weight_for(len(rows))
         moments = bystander_moments(self.adapter, flat, self.layers)
         return {
-            layer: weight * self.covariance.matrices[layer]
-            + self.settings.bystander_weight * moment
+            layer: weight * self.covariance.matrices[layer] + self.settings.bystander_weight * moment
             for layer, moment in moments.items()
         }
 
@@ -275,34 +275,50 @@ class Editor:
         say: Callable[[str], None],
     ) -> list[int]:
         """Solve again, on the candidate, only what it still misses; keep a round only if it misses less. After one
-        that does not, what must stay is held with half the weight, and facts of one subject are solved apart (after
-        another one together again).
+        that does not, what must stay is held with less weight, facts that collide are solved apart (after another
+        one together again), and what that round has broken is asked for as well.
 
         The new z belong to this candidate and are not stored: they are a function of the live set alone.
         """
         missed = self._missed(rows)
         counts, held, together = [len(missed)], 1.0, True
+        broken: set[int] = set()
+        overlap = self._overlap(ground) if missed and self.settings.repair_rounds else None
         for number in range(1, self.settings.repair_rounds + 1):
             if not missed:
                 break
             say(f"repair {number}: {len(missed)} missed")
             before = self.tensors()
-            self._update(ground, self._solve_again(live, missed, together), held)
+            wanted = sorted({*missed, *broken})
+            groups = [[i] for i in wanted]
+            if together and overlap is not None:
+                groups = groups_of(live, wanted, overlap.of(wanted))
+            self._update(ground, self._solve_again(live, groups, together), held)
             now = self._missed(rows)
             if len(now) < len(missed):
                 missed = now
+                broken.clear()
                 counts.append(len(missed))
             else:
                 self.load(before)
-                held, together = held / 2, not together
+                broken.update(now)
+                held, together = held * _EASE, not together
         return counts
 
-    def _solve_again(self, live: Sequence[EditRequest], missed: Sequence[int], together: bool) -> dict[int, Tensor]:
-        """A new z, on the candidate, for what is missed; `together`: and for all facts of its subject, which then
-        share a δ. Else it is asked for at the prompt alone, where it was missed."""
+    def _overlap(self, ground: _Ground) -> Overlap:
+        """How far the live keys of the last critical layer collide, on the candidate as it is."""
+        last = self.layers[-1]
+        ground.subject.rewind()
+        ground.subject.climb(last)
+        return Overlap(ground.subject.read(last).keys, ground.preserved[last])
+
+    def _solve_again(
+        self, live: Sequence[EditRequest], groups: Sequence[Sequence[int]], together: bool
+    ) -> dict[int, Tensor]:
+        """A new z, on the candidate, for each fact of `groups`, which share a δ each. Not `together`: it is asked
+        for at the prompt alone, where it was missed."""
         solver = self.solver if together else self.solver.at_the_prompt()
         targets: dict[int, Tensor] = {}
-        groups = _with_siblings(live, missed) if together else [[i] for i in missed]
         for batch in solver.cut_groups([[live[i] for i in group] for group in groups]):
             part = groups[batch]
             steps = self.settings.steps if max(map(len, part)) > 1 else self._repair_steps
@@ -320,18 +336,6 @@ class Editor:
         """Requests whose prompt greedy decoding does not end with the object."""
         scores = score_rows(self.adapter.model, [contexts[0] for contexts in rows])
         return [i for i, score in enumerate(scores) if not score.greedy]
-
-
-def _with_siblings(live: Sequence[EditRequest], missed: Sequence[int]) -> list[list[int]]:
-    """The missed requests, each with the live ones of the same subject; at most `_TOGETHER` of them at a time."""
-    subjects: dict[str, list[int]] = {}
-    for i, request in enumerate(live):
-        subjects.setdefault(request.rewrite.subject, []).append(i)
-    wanted, groups = set(missed), []
-    for own in subjects.values():
-        parts = [own[at : at + _TOGETHER] for at in range(0, len(own), _TOGETHER)]
-        groups += [part for part in parts if wanted.intersection(part)]
-    return groups
 
 
 def _refuse_contradictions(live: Sequence[EditRequest]) -> None:

@@ -297,8 +297,8 @@ class TestRepair:
     def test_after_a_round_that_does_not_help_what_must_stay_is_held_less(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """By half each time; a round that helps leaves the weight as it is, and more rounds than there are helps
-        nobody."""
+        """With a quarter of it each time; a round that helps leaves the weight as it is, and more rounds than there
+        are helps nobody."""
         made = editor(**EASY, repair_rounds=5)
         live = easy_requests(4)
         held: list[float] = []
@@ -309,7 +309,7 @@ class TestRepair:
         misses = iter([[0, 1, 2], [0, 1, 2], [3, 1], [1, 0], [1], []])
         monkeypatch.setattr(made, "_missed", lambda rows: next(misses))
         rebuilt = made.rebuild(live, halfway(made, live))
-        assert held == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25]
+        assert held == [1.0, 1.0, 0.25, 0.25, 0.0625, 0.0625]
         assert rebuilt.misses == (3, 2, 1, 0)
 
     def test_no_rounds_when_nothing_is_missed(self) -> None:
@@ -339,6 +339,57 @@ class TestRepair:
         made.rebuild(live, targets)
         ((group,),) = asked
         assert sorted(group) == ["Not France", "They said France"]
+
+    def test_what_is_missed_is_solved_with_what_it_collides_with(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Keys are those of the last edited layer on the candidate; after a round that failed each is alone."""
+        made = editor(**EASY, repair_rounds=2)
+        live = sorted(easy_requests(5), key=lambda one: one.content_hash)
+        targets = halfway(made, live)
+        seen: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+
+        class Near:
+            """The first and the last collide."""
+
+            def __init__(self, keys: Tensor, preserved: Tensor) -> None:
+                seen.append((tuple(keys.shape), tuple(preserved.shape)))
+
+            def of(self, facts: list[int]) -> Tensor:
+                shares = torch.zeros(len(facts), 5)
+                shares[:, 4] = 0.9
+                return shares
+
+        groups: list[list[list[int]]] = []
+        monkeypatch.setattr("kbsync.edit.memit.Overlap", Near)
+        monkeypatch.setattr(made, "_missed", lambda rows: [0, 1])
+        plain = made._solve_again
+        monkeypatch.setattr(
+            made,
+            "_solve_again",
+            lambda live, own, together: groups.append([list(g) for g in own]) or plain(live, own, together),
+        )
+        made.rebuild(live, targets)
+        d_in = made.adapter.d_in
+        assert seen == [((d_in, 5), (d_in, d_in))]
+        assert groups == [[[0, 4], [1]], [[0], [1]]]
+
+    def test_what_a_round_breaks_is_asked_for_in_the_next_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A round that mends one fact and breaks another is taken back; the next one mends both. After one that
+        helps, only what is still missed counts."""
+        made = editor(**EASY, repair_rounds=5)
+        live = sorted(easy_requests(5), key=lambda one: one.content_hash)
+        misses = iter([[0, 1], [2, 3], [1], [4], []])
+        asked: list[list[int]] = []
+        monkeypatch.setattr(made, "_missed", lambda rows: next(misses))
+        plain = made._solve_again
+        monkeypatch.setattr(
+            made,
+            "_solve_again",
+            lambda live, own, together: (
+                asked.append(sorted(i for group in own for i in group)) or plain(live, own, together)
+            ),
+        )
+        assert made.rebuild(live, halfway(made, live)).misses == (2, 1, 0)
+        assert asked == [[0, 1], [0, 1, 2, 3], [1], [1, 4]]
 
     def test_the_targets_given_are_not_changed(self) -> None:
         """What a repair solves belongs to the candidate; cached z stay as they are."""
