@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 
 ENTITY_ID = re.compile(r"^[QPL][1-9][0-9]*$")
@@ -95,7 +95,8 @@ class Change:
     """One change of a subject's truthy facts of one relation.
 
     `old` is None for added, `new` is None for retired. `reason` names how it happened at the source:
-    `new statement`, `rank`, `replaced in place`, `deleted`, `deprecated`, `ended`.
+    `new statement`, `rank`, `replaced in place`, `deleted`, `deprecated`, `ended`, `item deleted`,
+    `redirected to Q…`.
     """
 
     kind: ChangeKind
@@ -121,7 +122,9 @@ class Pulled:
 
     `statements` are new or changed; `gone` are (statement id, reason) of those that the source no longer has;
     `items` are the subjects, `labels` the objects that the statements name. `counts` has a named outcome for
-    each statement and item that was read (`stored`, `duplicate`, `filtered: unknown value`, …).
+    each statement and item that was read (`stored`, `duplicate`, `filtered: unknown value`, …). `at` is the
+    source's own time of the reading, `absent` are subjects that the source no longer has: with the items'
+    revisions they put pages in order, whatever the order in which they come.
     """
 
     relation: str
@@ -132,6 +135,75 @@ class Pulled:
     changes: tuple[Change, ...]
     counts: dict[str, int]
     cursor: Cursor | None
+    at: datetime | None = None
+    absent: tuple[str, ...] = ()
+
+
+_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How far the source has shown one item's statements of one relation: what puts readings in order.
+
+    `revision` is the highest that was read (None where the source has none), `at` the source's time of its
+    latest reading, `absent_at` the source's time at which the item was last found missing. Readings form a
+    semilattice: `merged` gives the same for any order, and for one that is merged twice.
+    """
+
+    revision: int | None = None
+    at: datetime | None = None
+    absent_at: datetime | None = None
+
+    @property
+    def present(self) -> bool:
+        """Whether the item is there: it was read later than it was found missing."""
+        return self.absent_at is None or (self.at is not None and self.at > self.absent_at)
+
+    def merged(self, other: Reading) -> Reading:
+        """Both readings as one: a higher revision counts, then a later time; of absences the last."""
+        newest = max(self, other, key=Reading._key)
+        absences = [one.absent_at for one in (self, other) if one.absent_at is not None]
+        return Reading(newest.revision, newest.at, max(absences, default=None))
+
+    def takes(self, seen: Reading) -> bool:
+        """Whether `seen` tells the state after this reading; else it is older, and nothing of it may be stored."""
+        both = self.merged(seen)
+        if seen.absent_at is not None:
+            return not both.present
+        return both.present and seen._key() >= self._key()
+
+    def _key(self) -> tuple[int, datetime]:
+        return -1 if self.revision is None else self.revision, self.at or _LONG_AGO
+
+
+class DivergenceKind(StrEnum):
+    """How the store differed from the source when all of a relation was read."""
+
+    DELETED_STATEMENT = "deleted statement"
+    DELETED_ITEM = "deleted item"
+    MERGED_SUBJECT = "merged subject"
+    MERGED_OBJECT = "merged object"
+    UNDELETED_ITEM = "undeleted item"
+    RETURNED_STATEMENT = "returned statement"  # retired as deleted, and there all the same
+    LATE_ITEM = "late item"  # a subject that no pull has ever seen
+    LATE_STATEMENT = "late statement"
+    REPLACED_VALUE = "replaced value"
+    RANK = "rank"
+    QUALIFIERS = "qualifiers"  # start or end
+    LABEL = "label"  # of a subject, an object or the relation itself
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """One difference that a reconcile found and healed. `was` is the store's side, `found` the source's; where it
+    is about a whole item, or about a label, there is no statement."""
+
+    kind: DivergenceKind
+    subject: str
+    statement_id: str | None = None
+    was: str | None = None
+    found: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

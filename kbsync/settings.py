@@ -81,6 +81,9 @@ class SourceSettings(Section):
     attempts: int = Field(4, ge=1, description="tries per request before the pull gives up")
     max_wait_s: float = Field(300.0, ge=0, description="longest Retry-After that a run sleeps through")
     language: str = Field("en", pattern=r"^[a-z]{2,3}(-[a-z0-9]+)*$", description="label language before `mul`")
+    max_shrink: float = Field(
+        0.2, ge=0, le=1, description="share of a relation that may be gone at once; above it nothing is retired"
+    )
 
     @field_validator("endpoint")
     @classmethod
@@ -250,11 +253,14 @@ class ScheduleSettings(Section):
     interval_minutes: float | None = Field(60.0, gt=0, description="minutes from one sync to the next")
     cron: str | None = Field(None, description="five fields, as in crontab, in UTC")
     poll_s: float = Field(2.0, gt=0, description="seconds between looks for a trigger in the store")
+    reconcile: str = Field(
+        "0 4 * * 0", description="when everything tracked is compared, as a cron line in UTC; `off`: never"
+    )
 
-    @field_validator("cron")
+    @field_validator("cron", "reconcile")
     @classmethod
     def _five_fields(cls, cron: str | None) -> str | None:
-        if cron is not None and len(cron.split()) != 5:
+        if cron is not None and cron != "off" and len(cron.split()) != 5:
             raise ValueError("a cron line has five fields: minute, hour, day, month, weekday")
         return cron
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "doctor": "kbsync.cli.doctor",
     "config": "kbsync.cli.config",
     "sync": "kbsync.cli.sync",
+    "reconcile": "kbsync.cli.reconcile",
     "run": "kbsync.cli.run",
     "trigger": "kbsync.cli.trigger",
     "status": "kbsync.cli.status",

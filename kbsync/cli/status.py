@@ -13,6 +13,8 @@ from kbsync.cli.state import State, json_option, pass_state
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from kbsync.store.reconciles import LastReconcile
+
 _RUNS = """
 SELECT run, trigger, status, stage, reason, started_at, seconds, added, replaced, retired, efficacy_success,
        efficacy_accuracy, neighborhood_before, neighborhood_after, perplexity_ratio, gate, checkpoint, facts
@@ -41,7 +43,7 @@ def command(state: State, runs: int) -> None:
 
 def _look(tx: Session, limit: int) -> dict[str, Any]:
     from kbsync.cli import ledger
-    from kbsync.store import checkpoints, holds, known, requests, runs, triggers
+    from kbsync.store import checkpoints, holds, known, reconciles, requests, runs, triggers
     from kbsync.sync.room import last_room
 
     live = checkpoints.live(tx)
@@ -53,6 +55,7 @@ def _look(tx: Session, limit: int) -> dict[str, Any]:
         if running
         else None,
         "room": last_room(tx),
+        "reconcile": _reconcile(reconciles.latest(tx)),
         "triggers_waiting": len(triggers.waiting(tx)),
         "runs": ledger.rows(tx, _RUNS, runs=limit),
         "facts": dict(known.counted(tx)),
@@ -63,6 +66,19 @@ def _look(tx: Session, limit: int) -> dict[str, Any]:
 
 def _live(name: str, facts: int, since: object) -> dict[str, object]:
     return {"checkpoint": name, "facts": facts, "since": since}
+
+
+def _reconcile(last: LastReconcile | None) -> dict[str, Any] | None:
+    """The last full pass: its divergences by kind, and the relations of which it retired nothing."""
+    if last is None:
+        return None
+    return {
+        "run": last.run_id,
+        "ended_at": last.ended_at,
+        "relations": len(last.relations),
+        "divergences": {str(kind): count for kind, count in last.counts.items()},
+        "kept": {one.relation: f"{one.outcome}: {one.reason}" for one in last.relations if not one.complete},
+    }
 
 
 def _daemon(tx: Session) -> dict[str, Any] | None:
@@ -100,6 +116,7 @@ def _print(found: Mapping[str, Any]) -> None:
         ["edit requests", _counts(found["requests"]) or "none"],
         ["held", _counts(found["held"]) or "none"],
     ]
+    table.insert(3, ["reconcile", _reconcile_words(found["reconcile"])])
     if found["room"] is not None:
         table.insert(2, ["room", found["room"].words()])
     if found["triggers_waiting"]:
@@ -120,6 +137,14 @@ def _daemon_words(daemon: Mapping[str, Any] | None) -> str:
         return f"gone without a word: {where}, last seen {show.words(daemon['beat_at'])}; `kbsync run` starts one"
     following = f", next run {show.words(daemon['next_run_at'])}" if daemon["next_run_at"] else ""
     return f"up, {where}{following}"
+
+
+def _reconcile_words(last: Mapping[str, Any] | None) -> str:
+    if last is None:
+        return "never; `kbsync reconcile` makes one"
+    different = _counts({kind: count for kind, count in last["divergences"].items() if count})
+    kept = f"; nothing retired in {', '.join(last['kept'])}" if last["kept"] else ""
+    return f"run {last['run']}, {show.words(last['ended_at'])}: {different or 'no divergence'}{kept}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

@@ -30,10 +30,11 @@ LOOK_S = 0.5  # seconds between two looks at the trigger
     type=click.FloatRange(0, min_open=True),
     help="Most seconds to --wait. The daemon goes on.",
 )
+@click.option("--reconcile", is_flag=True, help="Ask for a full comparison with Wikidata instead of a sync.")
 @json_option
 @pass_state
-def command(state: State, wait: bool, timeout: float) -> None:
-    """Ask the running daemon for a sync now.
+def command(state: State, wait: bool, timeout: float, reconcile: bool) -> None:
+    """Ask the running daemon for a sync now, or for a reconcile.
 
     It is asked through the store, so this works from any machine that can reach it. Several triggers that wait
     at the same time are answered by one run. Ends with code 9 when no daemon is up.
@@ -43,18 +44,20 @@ def command(state: State, wait: bool, timeout: float) -> None:
       kbsync trigger --wait --timeout 600
     """
     from kbsync.store import triggers
+    from kbsync.store.tables import Wants
     from kbsync.sync.clock import now
 
+    wants = Wants.RECONCILE if reconcile else Wants.SYNC
     with state.store() as store:
         _check_daemon(store)
         with store.begin() as tx:
-            number = triggers.request(tx, f"{_user()}@{socket.gethostname()}", now())
+            number = triggers.request(tx, f"{_user()}@{socket.gethostname()}", now(), wants)
         state.stays = f"the daemon answers trigger {number} all the same"
         if not wait:
             if state.as_json:
                 show.as_json({"trigger": number, "run": None, "status": None, "reason": None})
             else:
-                show.line(f"asked for a sync (trigger {number}); `kbsync status` shows it")
+                show.line(f"asked for a {wants} (trigger {number}); `kbsync status` shows it")
             return
         run = _wait(store, number, timeout)
     _tell(state, number, run)
@@ -102,7 +105,7 @@ def _tell(state: State, number: int, run: Run) -> None:
     words = f"run {run.id} {run.status}" + (f": {run.reason}" if run.reason else "")
     if run.status is RunStatus.REJECTED:
         raise GateRefused(f"{words}; `kbsync status` shows its numbers")
-    if run.status not in (RunStatus.PUBLISHED, RunStatus.UNCHANGED):
+    if run.status not in (RunStatus.PUBLISHED, RunStatus.UNCHANGED, RunStatus.RECONCILED):
         raise KbsyncError(words)
     if state.as_json:
         show.as_json({"trigger": number, "run": run.id, "status": run.status, "reason": run.reason})

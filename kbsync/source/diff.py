@@ -49,7 +49,7 @@ def diff(
     """Compare all statements of (subject, relation) in the store (`known`) with all at the source (`seen`).
 
     `now` is the source's time: an end time up to it is past. `gone_reason` is recorded for statements that
-    the source no longer has. The result does not depend on the order of either sequence.
+    the source no longer has, and for facts that went with them. The result does not depend on the order of either sequence.
     """
     known_by_id = {s.id: s for s in known}
     seen_by_id = {s.id: s for s in seen}
@@ -66,10 +66,10 @@ def diff(
                 ChangeKind.ADDED, subject, relation, None, after.value, after.id, _came(after, known_by_id)
             )
         elif after is None:
-            reason = _went(before, seen_by_id, now)
+            reason = _went(before, seen_by_id, now, gone_reason)
             change = Change(ChangeKind.RETIRED, subject, relation, before.value, None, before.id, reason)
         else:
-            reason = _went(before, seen_by_id, now)
+            reason = _went(before, seen_by_id, now, gone_reason)
             change = Change(ChangeKind.REPLACED, subject, relation, before.value, after.value, after.id, reason)
         changes.append(change)
     return Diff(updates, gone, tuple(changes), len(seen_by_id) - len(updates))
@@ -103,11 +103,11 @@ def _order(statement: Statement) -> tuple[datetime, datetime, Value]:
     return statement.start or _FAR_PAST, statement.end or _FAR_FUTURE, statement.value
 
 
-def _went(before: Statement, seen: dict[str, Statement], now: datetime) -> str:
+def _went(before: Statement, seen: dict[str, Statement], now: datetime, gone_reason: str) -> str:
     """Why the value of `before` is no longer a fact."""
     after = seen.get(before.id)
     if after is None:
-        return "deleted"
+        return gone_reason
     if after.value != before.value:
         return "replaced in place"
     if after.rank is Rank.DEPRECATED:

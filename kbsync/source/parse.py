@@ -15,13 +15,12 @@ from datetime import UTC, datetime
 
 from kbsync.facts import Item, Rank, Statement, Value, ValueKind, is_entity_id
 from kbsync.source.client import Row, Term
-from kbsync.source.queries import ENTITY, GENID, STATEMENT, WIKIBASE, XSD
+from kbsync.source.queries import ENTITY, GENID, STATEMENT, STATEMENT_ID, WIKIBASE, XSD
 
 UNKNOWN = Value(ValueKind.UNKNOWN, "")
 LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)  # also: ended, but nobody says when
 FAR_AHEAD = datetime(9999, 12, 31, tzinfo=UTC)
 
-_STATEMENT_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9-]{0,199}$")
 _TIME = re.compile(r"^([+-]?)(\d{4,16})-(\d\d)-(\d\d)(?:T(\d\d):(\d\d):(\d\d)(?:\.\d+)?)?Z?$")
 _TIME_TYPES = frozenset({XSD + "dateTime", XSD + "date"})
 _QUANTITY_TYPES = frozenset({XSD + "decimal", XSD + "integer", XSD + "double"})
@@ -63,13 +62,13 @@ def statements(relation: str, rows: Iterable[Row]) -> Parsed:
             parsed.counts["filtered: subject is not an item"] += 1
             continue
         _note_version(parsed.versions, subject, row)
-        statement_id = _statement_id(row.get("st"))
-        if statement_id is None:
+        key = statement_id(row.get("st"))
+        if key is None:
             parsed.counts["filtered: bad statement id"] += 1
             continue
-        groups[subject, statement_id].append(row)
-    for (subject, statement_id), group in sorted(groups.items(), key=lambda pair: pair[0]):
-        parsed.statements.append(_statement(relation, subject, statement_id, group, parsed.counts))
+        groups[subject, key].append(row)
+    for (subject, key), group in sorted(groups.items(), key=lambda pair: pair[0]):
+        parsed.statements.append(_statement(relation, subject, key, group, parsed.counts))
     return parsed
 
 
@@ -137,12 +136,12 @@ def _note_version(versions: dict[str, tuple[int | None, datetime | None]], item:
     )
 
 
-def _statement_id(term: Term | None) -> str | None:
+def statement_id(term: Term | None) -> str | None:
     """The id as the endpoint writes it, which can begin with a lower-case `q`: it never names the subject."""
     if term is None or term.kind != "uri" or not term.value.startswith(STATEMENT):
         return None
     text = term.value.removeprefix(STATEMENT)
-    return text if _STATEMENT_ID.match(text) else None
+    return text if STATEMENT_ID.fullmatch(text) else None
 
 
 def _statement(relation: str, subject: str, statement_id: str, group: list[Row], counts: Counter[str]) -> Statement:

@@ -6,7 +6,8 @@ The tail reads, in this order:
 1. the subjects edited in the window [cursor - overlap, until), in the order of (time, item);
 2. the tracked subjects whose revision moved without showing in the window, and those that have no statement
    of the relation any more: their last value was deleted, or they were deleted or merged. No "modified since"
-   query can show these.
+   query can show these;
+3. what merged subjects were merged into.
 
 `until` is the endpoint's own lag time, never this machine's clock.
 """
@@ -14,20 +15,22 @@ The tail reads, in this order:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from kbsync.errors import BadAnswer
-from kbsync.facts import Cursor, Item, Pulled, Statement, ValueKind
+from kbsync.facts import Cursor, Item, Pulled, Reading, Statement, Value, ValueKind
 from kbsync.settings import SourceSettings
 from kbsync.source import parse, queries
 from kbsync.source.client import Row, SparqlClient
 from kbsync.source.diff import diff
 
 CHUNK = 1000  # ids of one VALUES clause
-LOSS_FLOOR, LOSS_SHARE = 20, 0.5  # more subjects than both of these gone at once is an endpoint's fault
+LOSS_FLOOR = 20  # more than this and than `source.max_shrink` gone at once is an endpoint's fault
 LOSS_OF_ALL = 5  # and so is the loss of all, when there were at least as many
+_HOPS = 5  # redirects of redirects that are followed; Wikidata's bots resolve them within days
+_REDIRECTED = "redirected to "
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,8 @@ class Page:
 
     `subjects` are all the items that it speaks for; `statements` are all of the relation's statements on
     them. `items` are those subjects that still exist, `labels` the objects whose label was not yet known.
-    `fates` says of deleted or merged subjects what became of them. `baseline`: a page of the first pull.
+    `fates` says of deleted or merged subjects what became of them, `moved` of merged objects what they are now
+    (the statements name that already). `baseline`: a page of the first pull.
     `cursor` is committed together with the page; None leaves the stored one where it is.
     """
 
@@ -49,6 +53,22 @@ class Page:
     labels: tuple[Item, ...] = ()
     fates: Mapping[str, str] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    moved: Mapping[str, str] = field(default_factory=dict)
+
+    def without(self, subjects: Collection[str]) -> Page:
+        """The page as if it did not speak of `subjects`."""
+        return replace(
+            self,
+            subjects=tuple(one for one in self.subjects if one not in subjects),
+            items=tuple(item for item in self.items if item.id not in subjects),
+            statements=tuple(s for s in self.statements if s.subject not in subjects),
+            fates={one: fate for one, fate in self.fates.items() if one not in subjects},
+        )
+
+    @property
+    def targets(self) -> set[str]:
+        """What the merged subjects were merged into."""
+        return {f.removeprefix(_REDIRECTED) for f in self.fates.values() if f.startswith(_REDIRECTED)}
 
 
 def window_end(client: SparqlClient, relation: str, cursor: Cursor | None = None) -> datetime | None:
@@ -81,7 +101,7 @@ def first_pull(
     Only the last page carries a cursor, `until` (from `window_end`, asked before the first query): a first pull
     that was cut off begins again, and edits made while it ran are in the first tail.
     """
-    reader = _Reader(client, relation, settings, known_labels, baseline=True)
+    reader = Reader(client, relation, settings, known_labels, baseline=True)
     after = ""
     while True:
         rows = client.select(queries.snapshot(relation, after, settings.page_size))
@@ -113,14 +133,24 @@ def tail(
     """
     if until is not None and until < cursor.modified:
         return
-    reader = _Reader(client, relation, settings, known_labels, known_versions=known_versions)
+    reader = Reader(client, relation, settings, known_labels)
     read: set[str] = set()
     if until is not None:
         for items, at in _window(client, relation, cursor, until, settings):
             read.update(items)
             yield reader.read(items, at)
     stale, lost = _moved(client, relation, known_versions, read)
-    for chunk in _chunks(sorted(stale | lost), min(settings.page_size, CHUNK)):
+    if too_many(len(lost), len(known_versions), settings.max_shrink):
+        raise BadAnswer(
+            f"{client.settings.endpoint} has lost {len(lost)} of {len(known_versions)} known subjects of {relation}; "
+            f"nothing was retired: check that it has loaded all its data"
+        )
+    targets: set[str] = set()
+    for chunk in chunks(sorted(stale | lost), min(settings.page_size, CHUNK)):
+        page = reader.read(chunk, None)
+        targets |= page.targets
+        yield page
+    for chunk in chunks(sorted(targets - read - stale - lost), min(settings.page_size, CHUNK)):
         yield reader.read(chunk, None)
     counts = {"unchanged": len(known_versions.keys() - read - stale - lost)}
     yield Page(relation, False, Cursor(until, "") if until is not None else None, counts=counts)
@@ -155,7 +185,29 @@ def assemble(page: Page, known: Mapping[str, Sequence[Statement]], now: datetime
         changes=() if page.baseline else tuple(c for one in found for c in one.changes),
         counts={name: n for name, n in sorted(counts.items()) if n},
         cursor=page.cursor,
+        at=now,
+        absent=tuple(page.fates),
     )
+
+
+def newest(page: Page, readings: Mapping[str, Reading], now: datetime) -> Page:
+    """The page without what is older than the store's `readings` of its subjects: it is counted as `older`.
+
+    The answering server is behind one that was read before. `now` is the source's time, as for `assemble`.
+    """
+    revisions = {item.id: item.revision for item in page.items}
+    older = {
+        one
+        for one, reading in readings.items()
+        if one in page.fates
+        and not reading.takes(Reading(absent_at=now))
+        or one in revisions
+        and not reading.takes(Reading(revisions[one], now))
+    }
+    if not older:
+        return page
+    counts = {**page.counts, "older": page.counts.get("older", 0) + len(older)}
+    return replace(page.without(older), counts=counts)
 
 
 def fetch_labels(client: SparqlClient, ids: Sequence[str], language: str) -> dict[str, Item]:
@@ -164,12 +216,12 @@ def fetch_labels(client: SparqlClient, ids: Sequence[str], language: str) -> dic
     An id that the source does not have comes back with nothing but itself.
     """
     items: dict[str, Item] = {}
-    for chunk in _chunks(ids, CHUNK):
+    for chunk in chunks(ids, CHUNK):
         items |= parse.named(client.select(queries.labels(chunk, language)), language)
     return {one: items.get(one, Item(one, None, None, None, None)) for one in ids}
 
 
-class _Reader:
+class Reader:
     """Reads the statements of chosen subjects and makes pages of them; remembers the labels it has given."""
 
     def __init__(
@@ -180,17 +232,15 @@ class _Reader:
         known_labels: Container[str],
         *,
         baseline: bool = False,
-        known_versions: Mapping[str, int | None] | None = None,
     ) -> None:
         self.client, self.relation, self.settings = client, relation, settings
         self.known_labels, self.baseline = known_labels, baseline
-        self.known_versions = known_versions or {}
         self.given: set[str] = set()
 
     def read(self, items: Sequence[str], cursor: Cursor | None) -> Page:
         """All statements of `items`, which may turn out to have none."""
         parsed = parse.Parsed()
-        for chunk in _chunks(items, CHUNK):
+        for chunk in chunks(items, CHUNK):
             part = parse.statements(self.relation, self.client.select(queries.statements_of(self.relation, chunk)))
             parsed.versions |= part.versions
             parsed.statements += part.statements
@@ -203,52 +253,83 @@ class _Reader:
         objects = {s.value.text for s in parsed.statements if s.value.kind is ValueKind.ITEM} - {*subjects}
         wanted = sorted(one for one in objects if one not in self.given and one not in self.known_labels)
         named = fetch_labels(self.client, [*subjects, *wanted], self.settings.language)
-        self.given.update(wanted)
+        moved = self._moved_objects([one for one in wanted if _is_nothing(named[one])], named)
+        self.given.update(
+            one for one in wanted if one not in moved
+        )  # of one that moved on, the next page asks again
         items = {one: self._item(named[one], parsed) for one in subjects}
         missing = [one for one in subjects if items[one].revision is None and items[one].modified is None]
         missing = [one for one in missing if one not in parsed.versions]
         fates = self._fates(missing)
+        moved |= {one: f.removeprefix(_REDIRECTED) for one, f in fates.items() if f.startswith(_REDIRECTED)}
+        statements = tuple(_with_object(s, moved) for s in parsed.statements)
         counts = parsed.counts
-        older = {one for one in subjects if self._is_older(items[one])}
-        counts["older"] += len(older)
-        counts["redirected"] += sum(fate.startswith("redirected") for fate in fates.values())
-        kept = tuple(one for one in subjects if one not in older)
+        counts["redirected"] += sum(fate.startswith(_REDIRECTED) for fate in fates.values())
+        counts["object redirected"] += sum(a is not b for a, b in zip(statements, parsed.statements, strict=True))
         return Page(
             relation=self.relation,
             baseline=self.baseline,
             cursor=cursor,
-            subjects=kept,
-            items=tuple(items[one] for one in kept if one not in fates),
-            statements=tuple(s for s in parsed.statements if s.subject not in older),
-            labels=tuple(_label_only(named[one]) for one in wanted),
+            subjects=tuple(subjects),
+            items=tuple(items[one] for one in subjects if one not in fates),
+            statements=statements,
+            labels=tuple(named[one] for one in sorted({*wanted, *moved.values()} & named.keys() - moved.keys())),
             fates=fates,
             counts=dict(counts),
+            moved=moved,
         )
+
+    def _moved_objects(self, missing: Sequence[str], named: dict[str, Item]) -> dict[str, str]:
+        """What objects of which the source has nothing were merged into. `named` gets the labels of those."""
+        targets: dict[str, str] = {}
+        asked = list(missing)
+        for _ in range(_HOPS):
+            found = self._redirects(asked)
+            targets |= found
+            named |= fetch_labels(self.client, sorted({*found.values()} - named.keys()), self.settings.language)
+            asked = sorted({one for one in found.values() if _is_nothing(named[one])} - targets.keys())
+        return {one: _end_of(one, targets) for one in missing if one in targets}
 
     def _item(self, item: Item, parsed: parse.Parsed) -> Item:
         """The subject with the revision that stood beside its statements; the label query may be past it."""
         revision, modified = parsed.versions.get(item.id, (item.revision, item.modified))
         return Item(item.id, item.label, item.language, revision, modified)
 
-    def _is_older(self, item: Item) -> bool:
-        """Whether the answering server shows an older revision than the one that was read before."""
-        known = self.known_versions.get(item.id)
-        return known is not None and item.revision is not None and item.revision < known
-
     def _fates(self, missing: Sequence[str]) -> dict[str, str]:
         """What became of items that the source has nothing about."""
-        fates = dict.fromkeys(missing, "item deleted")
-        for chunk in _chunks(missing, CHUNK):
+        targets = self._redirects(missing)
+        return {one: _REDIRECTED + targets[one] if one in targets else "item deleted" for one in missing}
+
+    def _redirects(self, items: Sequence[str]) -> dict[str, str]:
+        """Those of `items` that are `owl:sameAs` another, and which."""
+        targets: dict[str, str] = {}
+        for chunk in chunks(items, CHUNK):
             for row in self.client.select(queries.redirects(chunk)):
                 item, target = parse.entity_id(row.get("item")), parse.entity_id(row.get("target"))
-                if item in fates and target is not None:
-                    fates[item] = f"redirected to {target}"
-        return fates
+                if item is not None and target is not None and target != item:
+                    targets[item] = min(target, targets.get(item, target))
+        return targets
 
 
-def _label_only(item: Item) -> Item:
-    """An object without its revision: none of its own statements were read, so it must not look as if."""
-    return Item(item.id, item.label, item.language, None, None)
+def _is_nothing(item: Item) -> bool:
+    """Whether the source says nothing of the item: it was deleted or merged, if it ever was there."""
+    return item.label is None and item.revision is None and item.modified is None
+
+
+def _end_of(item: str, targets: Mapping[str, str]) -> str:
+    """Where the redirects that begin at `item` lead; a circle is left after one round."""
+    seen: set[str] = set()
+    while item in targets and item not in seen:
+        seen.add(item)
+        item = targets[item]
+    return item
+
+
+def _with_object(statement: Statement, moved: Mapping[str, str]) -> Statement:
+    """The statement about what its object was merged into; the very same one where it was not."""
+    if statement.value.kind is not ValueKind.ITEM or statement.value.text not in moved:
+        return statement
+    return replace(statement, value=Value(ValueKind.ITEM, moved[statement.value.text]))
 
 
 def _window(
@@ -285,21 +366,21 @@ def _moved(
     """Of the tracked subjects not read yet: those at another revision, and those without a statement."""
     stale: set[str] = set()
     lost: set[str] = set()
-    for chunk in _chunks(sorted(one for one in known if one not in read), CHUNK):
+    for chunk in chunks(sorted(one for one in known if one not in read), CHUNK):
         seen: dict[str, int | None] = {}
         for row in client.select(queries.versions(relation, chunk)):
             if (item := parse.entity_id(row.get("item"))) is not None:
                 seen[item] = parse.integer(row.get("version"))
         lost.update(one for one in chunk if one not in seen)
         stale.update(one for one, version in seen.items() if version != known.get(one))
-    if len(lost) > max(LOSS_FLOOR, LOSS_SHARE * len(known)) or len(lost) == len(known) >= LOSS_OF_ALL:
-        raise BadAnswer(
-            f"{client.settings.endpoint} has lost {len(lost)} of {len(known)} known subjects of {relation}; "
-            f"nothing was retired: check that it has loaded all its data"
-        )
     return stale, lost
 
 
-def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+def too_many(gone: int, known: int, share: float) -> bool:
+    """Whether so many of `known` are gone at once that the endpoint must be broken; `share` 1 believes anything."""
+    return share < 1 and (gone > max(LOSS_FLOOR, share * known) or gone == known >= LOSS_OF_ALL)
+
+
+def chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -7,6 +7,7 @@ query; anything else that does is escaped as a literal.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
@@ -17,6 +18,7 @@ STATEMENT = "http://www.wikidata.org/entity/statement/"
 GENID = "http://www.wikidata.org/.well-known/genid/"  # how the public service writes "some value"
 WIKIBASE = "http://wikiba.se/ontology#"
 XSD = "http://www.w3.org/2001/XMLSchema#"
+STATEMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,199}")
 
 _PREFIXES = f"""\
 PREFIX wd: <{ENTITY}>
@@ -101,6 +103,18 @@ def labels(items: Iterable[str], language: str) -> str:
 def redirects(items: Iterable[str]) -> str:
     """`?item ?target` of those `items` that were merged into another."""
     return f"{_PREFIXES}SELECT ?item ?target WHERE {{ {_values(items)} ?item owl:sameAs ?target }}"
+
+
+def deleted(statements: Iterable[str]) -> str:
+    """`?st` of those `statements` (by id) of which the endpoint knows no rank: they are gone."""
+    ids = list(statements)
+    for one in ids:
+        if not STATEMENT_ID.fullmatch(one):
+            raise ValueError(f"not a statement id: {one!r}")
+    values = " ".join(f"<{STATEMENT}{one}>" for one in ids)
+    return (
+        f"{_PREFIXES}SELECT ?st WHERE {{ VALUES ?st {{ {values} }} FILTER NOT EXISTS {{ ?st wikibase:rank ?r }} }}"
+    )
 
 
 def _statements(p: str, pick: str) -> str:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from kbsync.facts import Cursor, Fact, KnownFact, Rank, Statement, Value, ValueKind
+from kbsync.facts import Cursor, Fact, Item, KnownFact, Rank, Statement, Value, ValueKind
 from kbsync.store.chunks import chunked
 from kbsync.store.mirror import fact_of, statement_of
 from kbsync.store.tables import CursorRow, EntityRow, FactRow, ReadingRow, StatementRow
@@ -82,6 +82,39 @@ def labels(tx: Session, ids: Iterable[str]) -> dict[str, str]:
             if label is not None:
                 found[one] = label
     return found
+
+
+def named(tx: Session, items: Iterable[Item]) -> dict[str, str | None]:
+    """The labels that the store has of `items`, but for those that it has never met or knows at a newer revision."""
+    told = {item.id: item.revision for item in items}
+    found: dict[str, str | None] = {}
+    for chunk in chunked(told):
+        query = select(EntityRow.id, EntityRow.label, EntityRow.revision).where(EntityRow.id.in_(chunk))
+        for one, label, revision in tx.execute(query):
+            asked = told[one]
+            if asked is None or revision is None or revision <= asked:
+                found[one] = label
+    return found
+
+
+def retired_statements(tx: Session, relation: str, subjects: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Of each of `subjects`, the statements that were retired, by id, and why."""
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for chunk in chunked(dict.fromkeys(subjects)):
+        query = select(StatementRow.subject, StatementRow.id, StatementRow.retired_reason).where(
+            StatementRow.relation == relation,
+            StatementRow.subject.in_(chunk),
+            StatementRow.retired_at.is_not(None),
+        )
+        for subject, key, reason in tx.execute(query):
+            found[subject][key] = reason or ""
+    return dict(found)
+
+
+def statement_count(tx: Session, relation: str) -> int:
+    """How many live statements of the relation there are."""
+    query = select(func.count()).where(StatementRow.relation == relation, StatementRow.retired_at.is_(None))
+    return tx.scalar(query) or 0
 
 
 def known_facts(tx: Session, relations: Collection[str]) -> list[KnownFact]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import insert, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from kbsync.facts import Change, ChangeKind, Cursor, Fact, Item, Pulled, Statement, Value, ValueKind
+from kbsync.store import readings
 from kbsync.store.chunks import chunked
-from kbsync.store.tables import ChangeRow, CursorRow, EntityRow, FactRow, ReadingRow, StatementRow
+from kbsync.store.tables import ChangeRow, CursorRow, EntityRow, FactRow, StatementRow
 
 Pair = tuple[str, str]  # subject, relation
 
@@ -20,7 +22,8 @@ FIRST_PULL = "first pull"  # the same at the baseline, which has no changes to n
 
 
 def apply(tx: Session, run_id: int, at: datetime, pulled: Pulled, baseline: bool) -> dict[str, int]:
-    """Store one page. Applying it again changes no row.
+    """Store one page. Applying it again changes no row, and pages may come in any order: of each subject what
+    was read at a higher revision, or later at the same one, stays, and other pages are counted as `older` there.
 
     Facts are what the statements make truthy: each value of a best statement, except unknown ones. Every
     difference becomes a row in `changes`, with the page's reason where it names one; outcome `baseline` or
@@ -28,9 +31,11 @@ def apply(tx: Session, run_id: int, at: datetime, pulled: Pulled, baseline: bool
     """
     counts: Counter[str] = Counter()
     save_items(tx, at, (*pulled.items, *pulled.labels))
-    _note_readings(tx, pulled.relation, pulled.items)
     ids = [s.id for s in pulled.statements] + [gone for gone, _ in pulled.gone]
     known = {row.id: row for row in _rows_by_id(tx, ids)}
+    older = readings.note(tx, pulled)
+    counts["older"] += len(older)
+    pulled = _without(pulled, older, known)
     pairs = {(s.subject, s.relation) for s in pulled.statements}
     pairs |= {(row.subject, row.relation) for row in known.values()}
     _retire_gone(pulled, known, at, counts)
@@ -82,17 +87,16 @@ def _is_news(item: Item, row: EntityRow) -> bool:
     return row.revision is None or item.revision >= row.revision
 
 
-def _note_readings(tx: Session, relation: str, items: Iterable[Item]) -> None:
-    read = {item.id: item.revision for item in items if item.revision is not None}
-    for chunk in chunked(read):
-        rows = tx.scalars(select(ReadingRow).where(ReadingRow.relation == relation, ReadingRow.item.in_(chunk)))
-        known = {row.item: row for row in rows}
-        for one in chunk:
-            if one in known:
-                known[one].revision = read[one]
-            else:
-                tx.add(ReadingRow(relation=relation, item=one, revision=read[one]))
-    tx.flush()
+def _without(pulled: Pulled, older: Collection[str], known: Mapping[str, StatementRow]) -> Pulled:
+    """The page without the subjects of which it tells old news."""
+    if not older:
+        return pulled
+    return replace(
+        pulled,
+        statements=tuple(s for s in pulled.statements if s.subject not in older),
+        gone=tuple(g for g in pulled.gone if g[0] not in known or known[g[0]].subject not in older),
+        changes=tuple(c for c in pulled.changes if c.subject not in older),
+    )
 
 
 def _rows_by_id(tx: Session, ids: Iterable[str]) -> Iterator[StatementRow]:

@@ -184,6 +184,11 @@ def runs(tx: Session, limit: int = 20) -> list[Run]:
     return [_run(row) for row in tx.scalars(select(RunRow).order_by(RunRow.id.desc()).limit(limit))]
 
 
+def first_started(tx: Session) -> datetime | None:
+    """When the first run of all began."""
+    return tx.scalar(select(RunRow.started_at).order_by(RunRow.id).limit(1))
+
+
 def stages(tx: Session, run_id: int) -> Sequence[Stage]:
     """The run's stages in the order in which they were entered."""
     rows = tx.scalars(

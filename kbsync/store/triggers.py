@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from kbsync.errors import StoreError
-from kbsync.store.tables import TriggerRow
+from kbsync.store.tables import TriggerRow, Wants
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,12 @@ class Trigger:
     requested_by: str
     taken_run: int | None
     done_at: datetime | None
+    wants: Wants
 
 
-def request(tx: Session, by: str, at: datetime) -> int:
+def request(tx: Session, by: str, at: datetime, wants: Wants = Wants.SYNC) -> int:
     """Ask for a run; returns the trigger's id, to follow it by."""
-    row = TriggerRow(requested_at=at, requested_by=by)
+    row = TriggerRow(requested_at=at, requested_by=by, wants=wants)
     tx.add(row)
     tx.flush()
     return row.id
@@ -37,10 +38,12 @@ def waiting(tx: Session) -> list[Trigger]:
     return [_trigger(row) for row in rows]
 
 
-def take(tx: Session, run_id: int) -> list[int]:
-    """Answer all waiting triggers with this run: it starts later than any of them. Returns their ids."""
-    ids = [one.id for one in waiting(tx)]
-    tx.execute(update(TriggerRow).where(TriggerRow.taken_run.is_(None)).values(taken_run=run_id))
+def take(tx: Session, run_id: int, wants: Wants = Wants.SYNC) -> list[int]:
+    """Answer all waiting triggers of a kind with this run: it starts later than any of them. Returns their ids."""
+    ids = [one.id for one in waiting(tx) if one.wants is wants]
+    tx.execute(
+        update(TriggerRow).where(TriggerRow.taken_run.is_(None), TriggerRow.wants == wants).values(taken_run=run_id)
+    )
     return ids
 
 
@@ -60,4 +63,4 @@ def state(tx: Session, trigger_id: int) -> Trigger:
 
 
 def _trigger(row: TriggerRow) -> Trigger:
-    return Trigger(row.id, row.requested_at, row.requested_by, row.taken_run, row.done_at)
+    return Trigger(row.id, row.requested_at, row.requested_by, row.taken_run, row.done_at, row.wants)

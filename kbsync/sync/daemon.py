@@ -1,4 +1,4 @@
-"""The daemon: syncs on schedule, when triggered through the store, and at once when it is overdue.
+"""The daemon: syncs and reconciles on schedule, when triggered through the store, and at once when overdue.
 
 One thread works, so two runs never overlap; missed times are coalesced into one run.
 """
@@ -23,11 +23,12 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from kbsync.errors import KbsyncError, SourceError, Stopped, StoreError
 from kbsync.settings import ScheduleSettings, Settings
-from kbsync.store import daemons, runs, triggers
+from kbsync.store import daemons, reconciles, runs, triggers
 from kbsync.store.engine import Store
-from kbsync.store.tables import RunStatus
+from kbsync.store.tables import RunStatus, Wants
 from kbsync.sync.clock import now
 from kbsync.sync.progress import Progress
+from kbsync.sync.reconcile import ReconcileReport, reconcile_once
 from kbsync.sync.run import Report, sync_once
 from kbsync.sync.workbench import Workbench
 
@@ -42,6 +43,22 @@ def schedule_of(settings: ScheduleSettings) -> Any:
     if settings.cron is not None:
         return CronTrigger.from_crontab(settings.cron, timezone=UTC)
     return IntervalTrigger(minutes=settings.interval_minutes or 60.0, timezone=UTC)
+
+
+def reconcile_schedule(settings: ScheduleSettings) -> Any:
+    """The APScheduler trigger of the full pass, or None where there is none."""
+    return None if settings.reconcile == "off" else CronTrigger.from_crontab(settings.reconcile, timezone=UTC)
+
+
+def reconcile_overdue(store: Store, schedule: Any, at: datetime) -> bool:
+    """Whether a full pass should have been made since the last one; where none ever was, since the first run."""
+    with store.read() as tx:
+        last = reconciles.latest(tx)
+        since = last.started_at if last is not None else runs.first_started(tx)
+    if schedule is None or since is None:
+        return False
+    due = schedule.get_next_fire_time(since, since + timedelta(seconds=1))
+    return due is not None and due <= at
 
 
 def overdue(store: Store, schedule: Any, at: datetime) -> bool:
@@ -59,14 +76,19 @@ class Daemon:
     """The long-running service on one store."""
 
     def __init__(
-        self, settings: Settings, progress: Progress, sync: Callable[[Workbench, str], Report] = sync_once
+        self,
+        settings: Settings,
+        progress: Progress,
+        sync: Callable[[Workbench, str], Report] = sync_once,
+        reconcile: Callable[[Workbench, str], ReconcileReport] = reconcile_once,
     ):
         self.settings = settings
         self.bench = Workbench(settings, progress)
-        self._sync = sync
+        self._sync, self._reconcile = sync, reconcile
         self._stop = threading.Event()
-        self._due = threading.Event()
+        self._due, self._reconcile_due = threading.Event(), threading.Event()
         self._schedule = schedule_of(settings.schedule)
+        self._reconcile_schedule = reconcile_schedule(settings.schedule)
         self._daemon_id = 0
 
     def stop(self) -> None:
@@ -81,12 +103,18 @@ class Daemon:
         job = scheduler.add_job(
             self._due.set, self._schedule, coalesce=True, max_instances=1, misfire_grace_time=None
         )
+        if self._reconcile_schedule is not None:
+            scheduler.add_job(
+                self._reconcile_due.set, self._reconcile_schedule, coalesce=True, misfire_grace_time=None
+            )
         scheduler.start()
         beating = threading.Thread(target=self._beat, args=(job,), daemon=True)
         beating.start()
         try:
             if overdue(store, self._schedule, now()):
-                self._once("startup")
+                self._once(self._sync, "startup")
+            if reconcile_overdue(store, self._reconcile_schedule, now()):
+                self._reconcile_due.set()
             self._loop(store)
         finally:
             self._stop.set()
@@ -123,24 +151,29 @@ class Daemon:
         while not self._stop.is_set():
             if self._due.is_set():
                 self._due.clear()
-                self._once("schedule")
-            elif self._triggered(store):
-                self._once("trigger")
+                self._once(self._sync, "schedule")
+            elif Wants.SYNC in (wanted := self._triggered(store)):
+                self._once(self._sync, "trigger")
+            elif Wants.RECONCILE in wanted:
+                self._once(self._reconcile, "trigger")
+            elif self._reconcile_due.is_set():
+                self._reconcile_due.clear()
+                self._once(self._reconcile, "schedule")
             # Also after a run: a trigger that could not be taken (another process syncs) is not tried in a rush.
             self._stop.wait(self.settings.schedule.poll_s)
 
-    def _triggered(self, store: Store) -> bool:
+    def _triggered(self, store: Store) -> set[Wants]:
         try:
             with store.read() as tx:
-                return bool(triggers.waiting(tx))
+                return {one.wants for one in triggers.waiting(tx)}
         except StoreError as error:
             log.warning("the store can't be read", error=str(error))
-            return False
+            return set()
 
-    def _once(self, trigger: str) -> None:
+    def _once(self, work: Callable[[Workbench, str], Report | ReconcileReport], trigger: str) -> None:
         """One run. A failure is logged and stored; the daemon goes on to the next time."""
         try:
-            report = self._sync(self.bench, trigger)
+            report = work(self.bench, trigger)
         except Stopped as error:
             log.info("stopped", reason=str(error))
             self._stop.set()

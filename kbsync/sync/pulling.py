@@ -6,7 +6,7 @@ from collections import Counter
 
 from kbsync.source import pull as source
 from kbsync.source.client import SparqlClient
-from kbsync.store import known, mirror
+from kbsync.store import known, mirror, readings
 from kbsync.sync.clock import now
 from kbsync.sync.progress import Task
 from kbsync.sync.workbench import Workbench
@@ -25,7 +25,7 @@ def pull(bench: Workbench, run_id: int, task: Task) -> Counter[str]:
     task.total(len(settings.watch.relations))
     for relation in settings.watch.relations:
         task.describe(relation)
-        counts += _pull_relation(bench, client, run_id, relation, seen_labels)
+        counts += pull_relation(bench, client, run_id, relation, seen_labels)
         task.advance()
     counts["requests"] = client.counters.requests
     return counts
@@ -41,9 +41,10 @@ def _label_relations(bench: Workbench, client: SparqlClient) -> None:
             mirror.save_items(tx, now(), found.values())
 
 
-def _pull_relation(
+def pull_relation(
     bench: Workbench, client: SparqlClient, run_id: int, relation: str, seen_labels: set[str]
 ) -> Counter[str]:
+    """The first pull of one relation, or its tail; counts by named outcome."""
     with bench.store.read() as tx:
         cursor = known.cursor(tx, relation)
         first = known.first_pull_complete(tx, relation) is None
@@ -59,6 +60,7 @@ def _pull_relation(
     counts: Counter[str] = Counter()
     for page in pages:
         with bench.store.begin() as tx:
+            page = source.newest(page, readings.readings_of(tx, relation, page.subjects), at)
             pulled = source.assemble(page, known.statements_of(tx, relation, page.subjects), now=at)
             mirror.apply(tx, run_id, now(), pulled, baseline=first)
             counts.update(pulled.counts)

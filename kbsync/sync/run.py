@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kbsync.errors import KbsyncError, Stopped, StoreError
+from kbsync.errors import ConfigError, KbsyncError, Stopped, StoreError
 from kbsync.store import runs, triggers
-from kbsync.store.tables import RunStatus
+from kbsync.store.tables import RunStatus, Wants
 from kbsync.sync.clock import now
 from kbsync.sync.stages import Sync
 from kbsync.sync.workbench import Workbench
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from kbsync.evaluate.gate import Verdict
     from kbsync.evaluate.metrics import Metric
     from kbsync.evaluate.room import Room
+
+Ending = tuple[RunStatus, str | None]  # and why
 
 _BEAT_S = 60.0  # well under the patience of `runs.interrupt_stale_runs`
 
@@ -48,22 +50,58 @@ def sync_once(bench: Workbench, trigger: str = "manual", force: bool = False) ->
     is under way, Stopped when the user interrupts, and the KbsyncError of the stage that failed; in each case
     the run's row says so, and the next run carries on from what was committed.
     """
-    if not bench.settings.watch.relations:
-        from kbsync.errors import ConfigError
-
-        raise ConfigError('watch.relations is empty: name the properties to keep in sync, such as ["P35", "P6"]')
+    check_watched(bench)
     started = time.monotonic()
+    run_id = begin(bench, trigger, Wants.SYNC)
+    sync = Sync(bench, run_id, force)
+    with carried(bench, run_id) as end:
+        _mend(bench)
+        status, reason = end(*sync.run())
+    return Report(
+        run_id=run_id,
+        status=status,
+        reason=reason,
+        counts=sync.counts,
+        metrics=sync.metrics,
+        verdicts=sync.verdicts,
+        checkpoint=sync.checkpoint,
+        seconds=time.monotonic() - started,
+        room=sync.room,
+    )
+
+
+def check_watched(bench: Workbench) -> None:
+    """Raises ConfigError when there is nothing to watch."""
+    if not bench.settings.watch.relations:
+        raise ConfigError('watch.relations is empty: name the properties to keep in sync, such as ["P35", "P6"]')
+
+
+def begin(bench: Workbench, trigger: str, wants: Wants) -> int:
+    """A run's row, which is its lease; it answers the triggers that wait for its kind. Raises StoreError."""
     settings = bench.settings.model_dump(mode="json")
     settings["store"] = {}  # the URL may hold a password
     with bench.store.begin() as tx:
         runs.interrupt_stale_runs(tx, now())
         run_id = runs.start_run(tx, trigger, now(), settings)
-        triggers.take(tx, run_id)
-    sync = Sync(bench, run_id, force)
+        triggers.take(tx, run_id, wants)
+    return run_id
+
+
+@contextmanager
+def carried(bench: Workbench, run_id: int) -> Iterator[Callable[[RunStatus, str | None], Ending]]:
+    """Keep a run's row alive while the block works, and write how it ended.
+
+    The block calls what it is given with status and reason, last of all; whatever it raises is written down too.
+    """
+    ending: list[Ending] = []
+
+    def end(status: RunStatus, reason: str | None) -> Ending:
+        ending.append((status, reason))
+        return status, reason
+
     try:
         with _heartbeat(bench, run_id):
-            _mend(bench)
-            status, reason = sync.run()
+            yield end
     except KeyboardInterrupt:
         _end(bench, run_id, RunStatus.INTERRUPTED, "stopped by the user")
         raise Stopped(
@@ -78,18 +116,8 @@ def sync_once(bench: Workbench, trigger: str = "manual", force: bool = False) ->
     except BaseException as error:
         _end(bench, run_id, RunStatus.FAILED, f"{type(error).__name__}: {error}")
         raise
+    ((status, reason),) = ending
     _end(bench, run_id, status, reason)
-    return Report(
-        run_id=run_id,
-        status=status,
-        reason=reason,
-        counts=sync.counts,
-        metrics=sync.metrics,
-        verdicts=sync.verdicts,
-        checkpoint=sync.checkpoint,
-        seconds=time.monotonic() - started,
-        room=sync.room,
-    )
 
 
 @contextmanager
@@ -125,5 +153,5 @@ def _end(bench: Workbench, run_id: int, status: RunStatus, reason: str | None) -
             runs.finish_run(tx, run_id, status, now(), reason)
             triggers.finish(tx, run_id, now())
     except StoreError:
-        if status in (RunStatus.PUBLISHED, RunStatus.UNCHANGED, RunStatus.REJECTED):
+        if status not in (RunStatus.INTERRUPTED, RunStatus.FAILED):
             raise

@@ -19,7 +19,8 @@ from kbsync.store.tables.models import (
     CheckpointStatus,
     PublicationRow,
 )
-from kbsync.store.tables.runs import DaemonRow, RunRow, RunStatus, StageRow, TriggerRow
+from kbsync.store.tables.reconciles import DivergenceRow, DivergentRow, ReconcileRow
+from kbsync.store.tables.runs import DaemonRow, RunRow, RunStatus, StageRow, TriggerRow, Wants
 
 __all__ = [
     "Action",
@@ -31,6 +32,8 @@ __all__ = [
     "CovarianceTextRow",
     "CursorRow",
     "DaemonRow",
+    "DivergenceRow",
+    "DivergentRow",
     "EntityRow",
     "FactRow",
     "HoldRow",
@@ -38,6 +41,7 @@ __all__ = [
     "OutcomeRow",
     "PublicationRow",
     "ReadingRow",
+    "ReconcileRow",
     "RequestRow",
     "RequestStatus",
     "RunRow",
@@ -47,4 +51,5 @@ __all__ = [
     "TargetRow",
     "TriggerRow",
     "VerdictRow",
+    "Wants",
 ]

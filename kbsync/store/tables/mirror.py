@@ -47,7 +47,8 @@ class StatementRow(Base):
 
 
 class ReadingRow(Base):
-    """The revision of an item at which its statements of one relation were last read.
+    """The highest revision of an item at which its statements of one relation were read, and when by the source's
+    time; and when the item was last found missing.
 
     An item's own revision does not do: another relation's pull may have moved it.
     """
@@ -56,7 +57,9 @@ class ReadingRow(Base):
 
     relation: Mapped[str] = mapped_column(primary_key=True)
     item: Mapped[str] = mapped_column(primary_key=True)
-    revision: Mapped[int] = mapped_column(BigInteger)
+    revision: Mapped[int | None] = mapped_column(BigInteger)
+    at: Mapped[datetime | None]
+    absent_at: Mapped[datetime | None]
 
 
 class FactRow(Base):

@@ -21,6 +21,7 @@ class RunStatus(enum.StrEnum):
     REJECTED = "rejected"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
+    RECONCILED = "reconciled"  # compared the mirror with the source; no model was asked for
 
 
 class RunRow(Base):
@@ -64,6 +65,13 @@ class StageRow(Base):
     counts: Mapped[dict[str, Any]]
 
 
+class Wants(enum.StrEnum):
+    """What a trigger asks for."""
+
+    SYNC = "sync"
+    RECONCILE = "reconcile"
+
+
 class TriggerRow(Base):
     """Somebody asked for a run."""
 
@@ -74,6 +82,7 @@ class TriggerRow(Base):
     requested_by: Mapped[str]
     taken_run: Mapped[int | None] = mapped_column(ForeignKey("runs.id"))
     done_at: Mapped[datetime | None]
+    wants: Mapped[Wants] = mapped_column(server_default="sync")
 
 
 class DaemonRow(Base):

@@ -1,0 +1,70 @@
+"""How far each item's statements were read: what keeps an older page from overwriting newer rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
+
+from sqlalchemy import insert, or_, select, update
+from sqlalchemy.orm import Session
+
+from kbsync.facts import Pulled, Reading
+from kbsync.store.chunks import chunked
+from kbsync.store.tables import ReadingRow
+
+_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+
+
+def readings_of(tx: Session, relation: str, items: Iterable[str]) -> dict[str, Reading]:
+    """The readings of those of `items` that were ever read for this relation."""
+    found: dict[str, Reading] = {}
+    for chunk in chunked(dict.fromkeys(items)):
+        query = select(ReadingRow.item, ReadingRow.revision, ReadingRow.at, ReadingRow.absent_at)
+        for row in tx.execute(query.where(ReadingRow.relation == relation, ReadingRow.item.in_(chunk))):
+            found[row.item] = Reading(row.revision, row.at, row.absent_at)
+    return found
+
+
+def note(tx: Session, pulled: Pulled) -> set[str]:
+    """Merge a page's readings into the stored ones; returns the subjects of which the store knows better."""
+    at = pulled.at or _LONG_AGO
+    seen = {item.id: Reading(item.revision, at) for item in pulled.items}
+    seen |= {item: Reading(absent_at=at) for item in pulled.absent}
+    known = readings_of(tx, pulled.relation, seen)
+    merged = {item: known[item].merged(one) if item in known else one for item, one in seen.items()}
+    _write(tx, pulled.relation, merged, known)
+    return {item for item, one in seen.items() if item in known and not known[item].takes(one)}
+
+
+def touch(tx: Session, relation: str, items: Collection[str], at: datetime) -> None:
+    """Items that were read again, at the source's time `at`, with the revision that the store has."""
+    for chunk in chunked(items):
+        tx.execute(
+            update(ReadingRow)
+            .where(
+                ReadingRow.relation == relation,
+                ReadingRow.item.in_(chunk),
+                or_(ReadingRow.at.is_(None), ReadingRow.at < at),
+            )
+            .values(at=at)
+        )
+
+
+def _write(tx: Session, relation: str, merged: dict[str, Reading], known: dict[str, Reading]) -> None:
+    new, changed = [], []
+    for item, one in merged.items():
+        row = {
+            "relation": relation,
+            "item": item,
+            "revision": one.revision,
+            "at": one.at,
+            "absent_at": one.absent_at,
+        }
+        if item not in known:
+            new.append(row)
+        elif known[item] != one:
+            changed.append(row)
+    if new:
+        tx.execute(insert(ReadingRow), new)
+    if changed:
+        tx.execute(update(ReadingRow), changed)
