@@ -49,7 +49,8 @@ def diff(
     """Compare all statements of (subject, relation) in the store (`known`) with all at the source (`seen`).
 
     `now` is the source's time: an end time up to it is past. `gone_reason` is recorded for statements that
-    the source no longer has, and for facts that went with them. The result does not depend on the order of either sequence.
+    the source no longer has, and for facts that went with them. The result does not depend on the order of
+    either sequence.
     """
     known_by_id = {s.id: s for s in known}
     seen_by_id = {s.id: s for s in seen}

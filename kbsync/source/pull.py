@@ -142,8 +142,8 @@ def tail(
     stale, lost = _moved(client, relation, known_versions, read)
     if too_many(len(lost), len(known_versions), settings.max_shrink):
         raise BadAnswer(
-            f"{client.settings.endpoint} has lost {len(lost)} of {len(known_versions)} known subjects of {relation}; "
-            f"nothing was retired: check that it has loaded all its data"
+            f"{client.settings.endpoint} has lost {len(lost)} of {len(known_versions)} known subjects of "
+            f"{relation}; nothing was retired: check that it has loaded all its data"
         )
     targets: set[str] = set()
     for chunk in chunks(sorted(stale | lost), min(settings.page_size, CHUNK)):
@@ -199,10 +199,8 @@ def newest(page: Page, readings: Mapping[str, Reading], now: datetime) -> Page:
     older = {
         one
         for one, reading in readings.items()
-        if one in page.fates
-        and not reading.takes(Reading(absent_at=now))
-        or one in revisions
-        and not reading.takes(Reading(revisions[one], now))
+        if (one in page.fates and not reading.takes(Reading(absent_at=now)))
+        or (one in revisions and not reading.takes(Reading(revisions[one], now)))
     }
     if not older:
         return page

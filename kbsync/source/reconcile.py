@@ -1,4 +1,4 @@
-"""What a full pass asks the source: all of a relation, which known items still have it, which statements are gone."""
+"""What a full pass asks the source: all of a relation, which known items have it, which statements are gone."""
 
 from __future__ import annotations
 

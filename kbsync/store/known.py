@@ -85,7 +85,7 @@ def labels(tx: Session, ids: Iterable[str]) -> dict[str, str]:
 
 
 def named(tx: Session, items: Iterable[Item]) -> dict[str, str | None]:
-    """The labels that the store has of `items`, but for those that it has never met or knows at a newer revision."""
+    """The labels that the store has of `items`; not of those that it never met or knows at a newer revision."""
     told = {item.id: item.revision for item in items}
     found: dict[str, str | None] = {}
     for chunk in chunked(told):

@@ -17,8 +17,10 @@ COMPLETE = "complete"
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
-    """How one relation came out. `outcome` is `complete`, or names why nothing was retired, which `reason` explains.
-    `subjects` and `statements` were read; `counts` has every kind of divergence."""
+    """How one relation came out.
+
+    `outcome` is `complete`, or names why nothing was retired, which `reason` explains. `subjects` and `statements` were read; `counts` has every kind of divergence.
+    """
 
     relation: str
     outcome: str
@@ -105,7 +107,7 @@ def finish(
 
 
 def done_already(tx: Session) -> dict[str, int]:
-    """The relations that passes completed which then were cut off, and the run of each: the next one goes on there."""
+    """The relations that passes completed before they were cut off, and the run of each; the next goes on there."""
     last = select(func.max(RunRow.id)).where(RunRow.status == RunStatus.RECONCILED)
     query = select(ReconcileRow.relation, func.max(ReconcileRow.run_id)).where(
         ReconcileRow.run_id > (tx.scalar(last) or 0), ReconcileRow.outcome == COMPLETE

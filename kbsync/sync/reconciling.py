@@ -8,8 +8,8 @@
 4. the subjects that wait, and those that the snapshot lacks, are read once more, and statements that are missing
    are asked for by their ids. Only what is gone by all three looks is retired.
 
-Everything goes into the store on the tail's own path (`assemble`, `mirror.apply`), each page with its divergences in
-one transaction.
+Everything goes into the store on the tail's own path (`assemble`, `mirror.apply`), each page with its divergences
+in one transaction.
 """
 
 from __future__ import annotations
