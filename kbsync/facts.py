@@ -173,6 +173,11 @@ class Reading:
             return not both.present
         return both.present and seen._key() >= self._key()
 
+    def ends(self, seen: Reading) -> bool:
+        """Whether `seen` shows that the item was missing last: it had a higher revision before it went than the
+        one that a server behind the others has shown since."""
+        return self.present and not self.merged(seen).present
+
     def _key(self) -> tuple[int, datetime]:
         return -1 if self.revision is None else self.revision, self.at or _LONG_AGO
 

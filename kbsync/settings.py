@@ -259,8 +259,9 @@ class ScheduleSettings(Section):
 
     @field_validator("cron", "reconcile")
     @classmethod
-    def _five_fields(cls, cron: str | None) -> str | None:
-        if cron is not None and cron != "off" and len(cron.split()) != 5:
+    def _five_fields(cls, cron: str | None, info: ValidationInfo) -> str | None:
+        never = cron is None or (cron == "off" and info.field_name == "reconcile")
+        if cron is not None and not never and len(cron.split()) != 5:
             raise ValueError("a cron line has five fields: minute, hour, day, month, weekday")
         return cron
 

@@ -191,21 +191,23 @@ def assemble(page: Page, known: Mapping[str, Sequence[Statement]], now: datetime
 
 
 def newest(page: Page, readings: Mapping[str, Reading], now: datetime) -> Page:
-    """The page without what is older than the store's `readings` of its subjects: it is counted as `older`.
+    """The page without statements that are older than the store's `readings` of their subjects.
 
-    The answering server is behind one that was read before. `now` is the source's time, as for `assemble`.
+    The answering server is behind one that was read before: counted as `older`. The subjects' items and fates stay,
+    since what they say of when something was there still counts. `now` is the source's time, as for `assemble`.
     """
-    revisions = {item.id: item.revision for item in page.items}
-    older = {
-        one
-        for one, reading in readings.items()
-        if (one in page.fates and not reading.takes(Reading(absent_at=now)))
-        or (one in revisions and not reading.takes(Reading(revisions[one], now)))
-    }
-    if not older:
+    seen = {item.id: Reading(item.revision, now) for item in page.items}
+    seen |= dict.fromkeys(page.fates, Reading(absent_at=now))
+    old = {one for one in readings.keys() & seen.keys() if not readings[one].takes(seen[one])}
+    if not old:
         return page
-    counts = {**page.counts, "older": page.counts.get("older", 0) + len(older)}
-    return replace(page.without(older), counts=counts)
+    gone = {one for one in old if readings[one].ends(seen[one])}
+    return replace(
+        page,
+        subjects=tuple(one for one in page.subjects if one not in old or one in gone),
+        statements=tuple(s for s in page.statements if s.subject not in old),
+        counts={**page.counts, "older": page.counts.get("older", 0) + len(old)},
+    )
 
 
 def fetch_labels(client: SparqlClient, ids: Sequence[str], language: str) -> dict[str, Item]:
@@ -252,9 +254,7 @@ class Reader:
         wanted = sorted(one for one in objects if one not in self.given and one not in self.known_labels)
         named = fetch_labels(self.client, [*subjects, *wanted], self.settings.language)
         moved = self._moved_objects([one for one in wanted if _is_nothing(named[one])], named)
-        self.given.update(
-            one for one in wanted if one not in moved
-        )  # of one that moved on, the next page asks again
+        self.given.update(set(wanted) - moved.keys())  # where those went to, the next page asks again
         items = {one: self._item(named[one], parsed) for one in subjects}
         missing = [one for one in subjects if items[one].revision is None and items[one].modified is None]
         missing = [one for one in missing if one not in parsed.versions]

@@ -33,7 +33,8 @@ def note(tx: Session, pulled: Pulled) -> set[str]:
     known = readings_of(tx, pulled.relation, seen)
     merged = {item: known[item].merged(one) if item in known else one for item, one in seen.items()}
     _write(tx, pulled.relation, merged, known)
-    return {item for item, one in seen.items() if item in known and not known[item].takes(one)}
+    older = {item for item, one in seen.items() if item in known and not known[item].takes(one)}
+    return {item for item in older if not known[item].ends(seen[item])}
 
 
 def touch(tx: Session, relation: str, items: Collection[str], at: datetime) -> None:

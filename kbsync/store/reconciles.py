@@ -19,7 +19,8 @@ COMPLETE = "complete"
 class Reconciled:
     """How one relation came out.
 
-    `outcome` is `complete`, or names why nothing was retired, which `reason` explains. `subjects` and `statements` were read; `counts` has every kind of divergence.
+    `outcome` is `complete`, or names why nothing was retired, which `reason` explains. `subjects` and `statements`
+    are how many were read; `counts` has every kind of divergence.
     """
 
     relation: str

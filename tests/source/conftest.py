@@ -16,10 +16,10 @@ from kbsync.source.embedded import EmbeddedWikidata
 DATA = Path(__file__).parent.parent / "data" / "wikidata"
 
 
-@pytest.fixture(scope="session")
-def slice_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedWikidata]:
-    """The full slice. A test that updates it is the only one that may use it."""
-    file = tmp_path_factory.mktemp("slice") / "slice.nt"
+@pytest.fixture
+def slice_server(tmp_path: Path) -> Iterator[EmbeddedWikidata]:
+    """The full slice, to update."""
+    file = tmp_path / "slice.nt"
     file.write_bytes(lzma.decompress((DATA / "slice.nt.xz").read_bytes()))
     with EmbeddedWikidata([file]) as server:
         file.unlink()

@@ -6,11 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from kbsync.facts import Change, Cursor, Item, Pulled, Statement, Value
+from kbsync.facts import Change, Cursor, Item, Pulled, Reading, Statement, Value
 from kbsync.settings import SourceSettings
 from kbsync.source import pull
 from kbsync.source.client import SparqlClient
 from kbsync.source.diff import truthy
+from kbsync.source.pull import Page
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -23,6 +24,7 @@ class Mirror:
     cursor: Cursor | None = None
     statements: dict[str, dict[str, Statement]] = field(default_factory=dict)
     versions: dict[str, int | None] = field(default_factory=dict)
+    readings: dict[str, Reading] = field(default_factory=dict)
     labels: dict[str, Item] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
 
@@ -39,13 +41,19 @@ class Mirror:
             )
         changes: list[Change] = []
         for number, page in enumerate(pages, 1):
-            known = {subject: tuple(self.statements.get(subject, {}).values()) for subject in page.subjects}
-            pulled = pull.assemble(page, known, until or EPOCH)
-            self.commit(pulled)
+            pulled = self.take(page, until or EPOCH)
             changes += pulled.changes
             if number == stop_after:
                 break
         return changes
+
+    def take(self, page: Page, now: datetime) -> Pulled:
+        """One page of the source, read at its time `now`: compared, stored, and what was stored."""
+        page = pull.newest(page, self.readings, now)
+        known = {subject: tuple(self.statements.get(subject, {}).values()) for subject in page.subjects}
+        pulled = pull.assemble(page, known, now)
+        self.commit(pulled)
+        return pulled
 
     def commit(self, pulled: Pulled) -> None:
         """Apply one page's rows together with its cursor."""
@@ -56,10 +64,16 @@ class Mirror:
         for statement in pulled.statements:
             self.statements.setdefault(statement.subject, {})[statement.id] = statement
         for item in pulled.items:
-            self.versions[item.id] = item.revision
+            self._note(item.id, Reading(item.revision, pulled.at))
+            self.versions[item.id] = self.readings[item.id].revision
+        for absent in pulled.absent:
+            self._note(absent, Reading(absent_at=pulled.at))
         self.labels |= {item.id: item for item in (*pulled.items, *pulled.labels)}
         self.counts.update(pulled.counts)
-        self.cursor = pulled.cursor or self.cursor
+        self.cursor = max((one for one in (self.cursor, pulled.cursor) if one is not None), default=None)
+
+    def _note(self, item: str, reading: Reading) -> None:
+        self.readings[item] = self.readings.get(item, Reading()).merged(reading)
 
     @property
     def tracked(self) -> dict[str, int | None]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import lzma
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from kbsync.facts import Change, ChangeKind, Value, ValueKind
 from kbsync.settings import SourceSettings
 from kbsync.source.client import SparqlClient
 from kbsync.source.embedded import EmbeddedWikidata
+from kbsync.sync.reconcile import reconcile_once
+from tests.source.bench import found_by, tail, workbench
 from tests.source.conftest import DATA
 from tests.source.mirror import Mirror
 
@@ -65,6 +68,25 @@ def test_the_changes_of_four_windows_are_the_exact_net_difference(
     fresh = Mirror("P1308")
     fresh.pull(client, settings)
     assert fresh.facts() == next(m for m in mirrors if m.relation == "P1308").facts()
+
+
+def test_reconcile_alone_finds_the_same(slice_server: EmbeddedWikidata, tmp_path: Path) -> None:
+    """Without a tail, a full pass after each window writes down exactly the net difference, and nothing is left."""
+    oracle = expected()
+    relations = sorted({diff[1] for diffs in oracle.values() for diff in diffs})
+    with workbench(tmp_path, slice_server.endpoint, relations, page_size=1000, overlap_s=1200) as bench:
+        assert tail(bench) == []
+        for number in ("1", "2", "3", "4"):
+            slice_server.update(lzma.decompress((DATA / f"change-{number}.ru.xz").read_bytes()).decode())
+            done = reconcile_once(bench, alone=True)
+            assert done.kept == []
+            found = signed(found_by(bench, done.run_id))
+            assert len(found) == len(set(found))
+            assert set(found) == oracle[number]
+            assert sum(done.divergences.values()) > 0
+        again = reconcile_once(bench)
+        assert sum(again.divergences.values()) == 0
+        assert found_by(bench, again.run_id) == []
 
 
 def applied(facts: set[tuple[str, Value]], changes: Iterable[Change]) -> set[tuple[str, Value]]:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from kbsync.errors import BadAnswer, EndpointDown
-from kbsync.facts import Change, ChangeKind, Cursor, Item
+from kbsync.facts import Change, ChangeKind, Cursor, Item, Reading
 from kbsync.settings import SourceSettings
 from kbsync.source import pull
 from kbsync.source.client import Row, SparqlClient
@@ -360,11 +360,13 @@ def test_an_older_revision_is_not_taken(
 ) -> None:
     """An item whose revision went back comes from a server that is behind: counted, not stored."""
     mirror.versions["Q11"] = 500
+    mirror.readings["Q11"] = Reading(500, T0)
     delete(filled, "s:Q11-A ps:P6 ?v")
     insert(filled, "s:Q11-A ps:P6 wd:Q39 .")
     lag(filled, T0 + HOUR)
     assert mirror.pull(client, settings) == []
     assert mirror.counts["older"] == 1
+    assert {value.text for one, value in mirror.facts() if one == "Q11"} == {"Q21"}
     assert mirror.versions["Q11"] == 500
 
 

@@ -26,6 +26,7 @@ ALL = {
     "versions": queries.versions("P6", ["Q1"]),
     "labels": queries.labels(["Q1", "P6"], "en"),
     "redirects": queries.redirects(["Q1"]),
+    "deleted": queries.deleted(["Q1-0000-AB", "q42-1"]),
 }
 
 
@@ -46,6 +47,7 @@ def test_text_that_is_no_id_never_gets_into_a_query(bad: str) -> None:
         lambda: queries.versions("P6", ["Q1", bad]),
         lambda: queries.labels([bad], "en"),
         lambda: queries.redirects([bad]),
+        lambda: queries.deleted([f"{bad}\\>"]),
         lambda: queries.snapshot(bad, "", 10),
         lambda: queries.changed(bad, (T, ""), T, 10),
         lambda: queries.newest(bad),

@@ -7,7 +7,18 @@ import struct
 
 from sqlalchemy.orm import Session
 
-from kbsync.facts import Change, ChangeKind, EditRequest, Held, Outcome, Phase, PromptKind, Pulled
+from kbsync.facts import (
+    Change,
+    ChangeKind,
+    Divergence,
+    DivergenceKind,
+    EditRequest,
+    Held,
+    Outcome,
+    Phase,
+    PromptKind,
+    Pulled,
+)
 from kbsync.store import (
     changes,
     checkpoints,
@@ -15,6 +26,7 @@ from kbsync.store import (
     known,
     mirror,
     outcomes,
+    reconciles,
     requests,
     runs,
     targets,
@@ -46,6 +58,9 @@ def tell(store: Store) -> None:
     with store.begin() as tx:
         second = _begin(tx, 60)
         mirror.apply(tx, second, later(61), _replacement("Q142", "Q2", "Q3"), False)
+        different = Divergence(DivergenceKind.DELETED_STATEMENT, "Q142", "Q142-1", "Q2")
+        reconciles.save_divergences(tx, second, later(61), "P6", [different])
+        reconciles.finish(tx, second, later(61), "P6", reconciles.COMPLETE, None, 3, 4)
         holds.save_held(tx, second, later(61), [Held(fact("Q5", "Q9"), "no label")])
         _publish(tx, second, 60, "model-2", [UNITED_STATES, FRANCE])
     with store.begin() as tx:

@@ -61,6 +61,8 @@ def test_documented_columns_are_the_databases(url: str, store: Store) -> None:
         ("checkpoints.status", tables.CheckpointStatus),
         ("publications.action", tables.Action),
         ("changes.kind", facts.ChangeKind),
+        ("divergences.kind", facts.DivergenceKind),
+        ("triggers.wants", tables.Wants),
         ("statements.rank", facts.Rank),
         ("facts.value_kind", facts.ValueKind),
         ("outcomes.phase", facts.Phase),

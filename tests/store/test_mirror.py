@@ -208,12 +208,17 @@ def one_store(template: Path) -> Iterator[Store]:
 
 
 def wanted(history: Iterable[Pulled]) -> set[Fact]:
-    """The reference: the truthy facts after these pages, from a dict of statements."""
+    """The reference: the truthy facts after these pages, from a dict of statements, less what is older."""
     statements: dict[str, Statement] = {}
+    revisions: dict[str, int] = {}
     for one in history:
+        told = {item.id: item.revision or 0 for item in one.items}
+        older = {item for item, revision in told.items() if revision < revisions.get(item, 0)}
+        revisions |= {item: revision for item, revision in told.items() if item not in older}
         for gone, _ in one.gone:
-            statements.pop(gone, None)
-        statements |= {told.id: told for told in one.statements}
+            if gone in statements and statements[gone].subject not in older:
+                del statements[gone]
+        statements |= {s.id: s for s in one.statements if s.subject not in older}
     return {
         Fact(s.subject, s.relation, s.value)
         for s in statements.values()

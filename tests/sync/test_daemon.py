@@ -20,10 +20,11 @@ from kbsync.errors import EndpointDown, Stopped, StoreError
 from kbsync.settings import ScheduleSettings
 from kbsync.store import daemons, runs, triggers
 from kbsync.store.engine import Store, open_store
-from kbsync.store.tables import RunStatus
+from kbsync.store.tables import RunStatus, Wants
 from kbsync.sync.clock import now
-from kbsync.sync.daemon import Daemon, overdue, schedule_of
+from kbsync.sync.daemon import Daemon, overdue, reconcile_overdue, reconcile_schedule, schedule_of
 from kbsync.sync.progress import Silent
+from kbsync.sync.reconcile import ReconcileReport
 from kbsync.sync.run import Report
 from kbsync.sync.workbench import Workbench
 from tests.sync.rig import Rig
@@ -59,10 +60,31 @@ class FakeSync:
         return Report(run_id, status, None, {}, [], [], None, 0.0)
 
 
+@dataclass
+class FakeReconcile:
+    """A reconcile that only writes its run's row."""
+
+    seen: list[str] = field(default_factory=list)
+
+    def __call__(self, bench: Workbench, trigger: str) -> ReconcileReport:
+        with bench.store.begin() as tx:
+            run_id = runs.start_run(tx, trigger, now(), {})
+            triggers.take(tx, run_id, Wants.RECONCILE)
+            runs.finish_run(tx, run_id, RunStatus.RECONCILED, now())
+            triggers.finish(tx, run_id, now())
+        self.seen.append(trigger)
+        return ReconcileReport(run_id, RunStatus.RECONCILED, None, [], {}, {}, 0.0)
+
+
 @contextmanager
-def running(rig: Rig, sync: FakeSync, **schedule: object) -> Iterator[Daemon]:
+def running(
+    rig: Rig, sync: FakeSync, reconcile: FakeReconcile | None = None, **schedule: object
+) -> Iterator[Daemon]:
     """A daemon at work in a thread, which has ended when the block has."""
-    daemon = Daemon(rig.settings(schedule={"poll_s": 0.02, **schedule}), Silent(), sync)
+    reconcile = reconcile or FakeReconcile()
+    daemon = Daemon(
+        rig.settings(schedule={"poll_s": 0.02, "reconcile": "off", **schedule}), Silent(), sync, reconcile
+    )
     failures: list[BaseException] = []
 
     def work() -> None:
@@ -138,6 +160,30 @@ def test_it_runs_at_start_when_overdue(fresh: Rig, store: Store) -> None:
             assert one.pid == os.getpid()
             assert one.next_run_at is not None
             assert timedelta(minutes=59) < one.next_run_at - now() <= timedelta(minutes=60)
+
+
+def test_it_reconciles_when_that_is_overdue(fresh: Rig, store: Store) -> None:
+    """A full pass that was missed is made up for once, after the sync that is due; the next waits for its time."""
+    settled(store, now() - timedelta(days=8))
+    sync, reconcile = FakeSync(), FakeReconcile()
+    with running(fresh, sync, reconcile, reconcile="0 4 * * 0"):
+        wait_for(lambda: reconcile.seen == ["schedule"])
+        assert sync.seen == ["startup"]
+    weekly = reconcile_schedule(ScheduleSettings(reconcile="0 4 * * 0"))
+    assert not reconcile_overdue(store, weekly, now())
+    assert reconcile_overdue(store, weekly, now() + timedelta(days=7))
+    assert reconcile_schedule(ScheduleSettings(reconcile="off")) is None
+
+
+def test_it_reconciles_on_a_trigger(fresh: Rig, store: Store) -> None:
+    """A trigger that wants a reconcile gets one, and no sync."""
+    settled(store, now())
+    sync, reconcile = FakeSync(), FakeReconcile()
+    with running(fresh, sync, reconcile):
+        with store.begin() as tx:
+            asked = triggers.request(tx, "tests", now(), Wants.RECONCILE)
+        wait_for(answered(store, asked))
+    assert (sync.seen, reconcile.seen) == ([], ["trigger"])
 
 
 def test_it_waits_when_it_is_not_overdue(fresh: Rig, store: Store) -> None:
