@@ -91,6 +91,7 @@ class _Pass:
     at: datetime = field(default_factory=now)  # the source's time; set when the pass begins
     missing: set[str] = field(default_factory=set)  # tracked subjects that the snapshot has not shown (yet)
     waiting: set[str] = field(default_factory=set)  # subjects that would lose something
+    reached: bool = False  # the endpoint has answered
     confirmed: int = 0  # known statements that the snapshot has shown
     subjects: int = 0
     statements: int = 0
@@ -98,7 +99,9 @@ class _Pass:
 
     def run(self, alone: bool) -> Reconciled:
         """All steps; the relation's row is written whatever the outcome."""
-        outcome, reason, cursor = COMPLETE, None, None
+        outcome = COMPLETE
+        reason: str | None = None
+        cursor: Cursor | None = None
         try:
             with self.bench.store.read() as tx:
                 first = known.first_pull_complete(tx, self.relation) is None
@@ -115,7 +118,7 @@ class _Pass:
         except BadAnswer as error:
             outcome, reason = INCOMPLETE, str(error)
         except EndpointDown as error:
-            if not self.subjects:  # the endpoint as a whole is away
+            if not self.reached:  # the endpoint as a whole is away
                 raise
             outcome, reason = INCOMPLETE, str(error)
         with self.bench.store.begin() as tx:
@@ -127,6 +130,8 @@ class _Pass:
 
     def _begin(self, alone: bool) -> datetime | None:
         """Pull the tail, unless `alone`, and see how far the endpoint can be read."""
+        source.window_end(self.client, self.relation)
+        self.reached = True
         if not alone:
             self.counts += pull_relation(self.bench, self.client, self.run_id, self.relation, self.seen_labels)
         with self.bench.store.read() as tx:

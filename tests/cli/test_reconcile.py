@@ -39,7 +39,7 @@ def call(folder: Path, server: EmbeddedWikidata, *words: str) -> Result:
 
 
 def test_what_differed_and_what_was_kept(tmp_path: Path, wikidata: EmbeddedWikidata) -> None:
-    """A deleted statement is counted, in words, as JSON and in the status; a relation that is gone is kept, code 3."""
+    """A deleted statement is counted and shown; a relation that is gone is kept by name, with code 3."""
     with workbench(tmp_path, wikidata.endpoint, ["P6"]) as bench:
         tail(bench)
     delete(wikidata, "wd:Q12 p:P6 ?s . ?s ?p ?o")
