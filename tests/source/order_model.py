@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
 from kbsync.facts import Cursor, Item, Rank, Statement, Value, ValueKind
 from kbsync.source.pull import Page
@@ -30,6 +31,7 @@ class Look:
     states: tuple[int, ...]
 
 
+@cache
 def statements_at(subject: str, revision: int) -> tuple[Statement, ...]:
     """The statements of a subject at a revision: a few of the same ids, with other values, ranks and ends."""
     chance = random.Random(f"{subject} {revision}")

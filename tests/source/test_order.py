@@ -25,7 +25,7 @@ T1, T2, T3 = (datetime(2024, 1, day, tzinfo=UTC) for day in (1, 2, 3))
 
 
 @settings(max_examples=10_000, derandomize=True, database=None)
-@given(st.lists(st.integers(0, CODES - 1), max_size=6))
+@given(st.lists(st.integers(0, CODES - 1), max_size=5))
 def test_any_order_of_pages_ends_in_the_model_s_state(numbers: list[int]) -> None:
     """Whatever pages come, in whatever order and however often: the highest revision is held, an item that was
     missing since is not, and the cursor is the highest."""
