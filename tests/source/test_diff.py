@@ -208,10 +208,10 @@ def test_values_that_swap_statements_are_no_change() -> None:
 
 
 def test_the_reason_of_the_gone_is_the_callers() -> None:
-    """What became of a deleted item is recorded with each of its statements; the change says `deleted`."""
+    """What became of a deleted item is recorded with each of its statements, and with the changes."""
     found = diff("P6", "Q1", [A], [], NOW, "redirected to Q7")
     assert found.gone == (("Q1-a", "redirected to Q7"),)
-    assert [change.reason for change in found.changes] == ["deleted"]
+    assert [change.reason for change in found.changes] == ["redirected to Q7"]
 
 
 def test_a_change_names_subject_and_relation() -> None:

@@ -77,13 +77,13 @@ class FakeReconcile:
 
 
 @contextmanager
-def running(
-    rig: Rig, sync: FakeSync, reconcile: FakeReconcile | None = None, **schedule: object
-) -> Iterator[Daemon]:
+def running(rig: Rig, sync: FakeSync, full: FakeReconcile | None = None, **schedule: object) -> Iterator[Daemon]:
     """A daemon at work in a thread, which has ended when the block has."""
-    reconcile = reconcile or FakeReconcile()
     daemon = Daemon(
-        rig.settings(schedule={"poll_s": 0.02, "reconcile": "off", **schedule}), Silent(), sync, reconcile
+        rig.settings(schedule={"poll_s": 0.02, "reconcile": "off", **schedule}),
+        Silent(),
+        sync,
+        full or FakeReconcile(),
     )
     failures: list[BaseException] = []
 
