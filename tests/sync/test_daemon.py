@@ -79,12 +79,8 @@ class FakeReconcile:
 @contextmanager
 def running(rig: Rig, sync: FakeSync, full: FakeReconcile | None = None, **schedule: object) -> Iterator[Daemon]:
     """A daemon at work in a thread, which has ended when the block has."""
-    daemon = Daemon(
-        rig.settings(schedule={"poll_s": 0.02, "reconcile": "off", **schedule}),
-        Silent(),
-        sync,
-        full or FakeReconcile(),
-    )
+    settings = rig.settings(schedule={"poll_s": 0.02, "reconcile": "off", **schedule})
+    daemon = Daemon(settings, Silent(), sync, full or FakeReconcile())
     failures: list[BaseException] = []
 
     def work() -> None:
