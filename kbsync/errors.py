@@ -13,6 +13,7 @@
     ├── CheckpointError             a checkpoint could not be written, or is not what its manifest says
     ├── GateRefused                 the candidate failed the gate; the published model is untouched
     ├── NotRunning                  no daemon answers
+    ├── ApprovalNeeded              a run would change too much of the live set at once, and asks
     └── Stopped                     the user or a signal asked to stop; what was committed stays
 
 Each class has the exit code that the command line ends with; `docs/cli.md` lists them.
@@ -93,6 +94,12 @@ class NotRunning(KbsyncError):
     """No daemon answers on this store."""
 
     exit_code = 9
+
+
+class ApprovalNeeded(KbsyncError):
+    """A run would change too much of the live set at once, and asks; the published model is untouched."""
+
+    exit_code = 10
 
 
 class Stopped(KbsyncError):

@@ -40,6 +40,14 @@ class Rank(StrEnum):
     DEPRECATED = "deprecated"
 
 
+class References(StrEnum):
+    """What a statement rests on at the source."""
+
+    NONE = "none"
+    IMPORTED = "imported"  # nothing but "imported from Wikimedia project" (P143)
+    SOURCED = "sourced"
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Value:
     """The object of a fact: an item id, or a literal in its lexical form (times as ISO 8601)."""
@@ -61,7 +69,10 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """Wikidata's record of a fact. `best` is the service's BestRank: the statement is truthy (`wdt:`)."""
+    """Wikidata's record of a fact. `best` is the service's BestRank: the statement is truthy (`wdt:`).
+
+    `references` is None where it was never read.
+    """
 
     id: str
     subject: str
@@ -71,6 +82,7 @@ class Statement:
     best: bool
     start: datetime | None = None
     end: datetime | None = None
+    references: References | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -233,6 +245,50 @@ class KnownFact:
     start: datetime | None
     end: datetime | None
     seen: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What Wikidata says of one fact during one stretch of time: whether it is truthy, and how."""
+
+    present: bool
+    preferred: bool = False
+    start: datetime | None = None
+    end: datetime | None = None
+    references: References | None = None
+
+
+ABSENT = State(present=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A state that is over, and when it ended, by the source's time. `revision` is the subject's, at which the
+    next state was found."""
+
+    state: State
+    until: datetime
+    revision: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One fact as it stood over time: the states that are over, the oldest first, and the one that is now.
+
+    The first state has stood since before the store looked. `baseline`: the fact was there at the first pull.
+    `seen` is when the store saw it last come.
+    """
+
+    fact: Fact
+    now: State
+    past: tuple[Past, ...] = ()
+    baseline: bool = False
+    seen: datetime | None = None
+
+    @property
+    def since(self) -> datetime | None:
+        """When the present state began; None: before the store looked."""
+        return self.past[-1].until if self.past else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import click
 from kbsync.cli import show
 from kbsync.cli.bench_tables import print_capacity, print_covariance, print_editor, print_quality, section
 from kbsync.cli.state import State, json_option, pass_state
+from kbsync.cli.trust_tables import print_trust, trust_data
 from kbsync.errors import ConfigError
 
 out_option = click.option(
@@ -230,3 +231,64 @@ def covariance(
         show.as_json(result)
     else:
         print_covariance(result)
+
+
+@command.command("trust", short_help="What the trust filter lets through of a made-up month.")
+@click.option("--seed", default=20220, show_default=True, type=click.IntRange(0), help="Which month.")
+@click.option(
+    "--every",
+    default=24.0,
+    show_default=True,
+    type=click.FloatRange(0.25, 168),
+    help="Hours from one sync to the next.",
+)
+@click.option(
+    "--honest",
+    default=4800,
+    show_default=True,
+    type=click.IntRange(10),
+    help="Honest changes, without elections.",
+)
+@click.option(
+    "--never-referenced",
+    default=0.02,
+    show_default=True,
+    type=click.FloatRange(0, 0.9),
+    help="Share of new values that never get a reference.",
+)
+@click.option("--ablate", is_flag=True, help="Also with one check off at a time.")
+@out_option
+@json_option
+@pass_state
+def trust(
+    state: State, seed: int, every: float, honest: int, never_referenced: float, ablate: bool, out: Path | None
+) -> None:
+    """Replay a made-up month of changes through the trust filter.
+
+    Honest changes and vandalism of eight kinds, made from the seed, on a clock of its own. Shows how much of each
+    kind would have reached the model with the default settings, and how many honest changes got through. No
+    network, no model, no store; docs/trust.md says what is assumed.
+
+    \b
+    Example:
+      kbsync bench trust --every 1 --ablate --out trust.json
+    """
+    from kbsync.bench.month import make_month
+    from kbsync.bench.trust import ABLATIONS, replay, settings_without
+
+    check(out)
+    month = make_month(seed, honest, never_referenced)
+    names = list(ABLATIONS) if ablate else ["all checks"]
+    found = {name: replay(month, settings_without(name), every) for name in names}
+    result = {
+        "seed": seed,
+        "every_h": every,
+        "changes": len(month.made),
+        "never_referenced": never_referenced,
+        "runs": {name: trust_data(one) for name, one in found.items()},
+    }
+    finish(out, result)
+    if state.as_json:
+        show.as_json(result)
+    else:
+        print_trust(len(month.made), found)

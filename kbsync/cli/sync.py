@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from kbsync.cli import report, show
 from kbsync.cli.failures import error_object
 from kbsync.cli.state import State, json_option, pass_state
-from kbsync.errors import GateRefused
+from kbsync.errors import ApprovalNeeded, GateRefused, KbsyncError
+
+if TYPE_CHECKING:
+    from kbsync.sync.run import Report
 
 
 @click.command("sync", short_help="Sync once, here and now.")
@@ -23,25 +28,35 @@ def command(state: State, force: bool) -> None:
 
     Wikidata's changes go into the store, become edit requests, and a model that holds them all is built from the
     base model, measured, and published if it passes the gate. Without changes this takes seconds. Ends with
-    code 7 when the gate refuses the candidate; the published model is untouched then.
+    code 7 when the gate refuses the candidate, and with code 10 when so much of the live set would change that
+    somebody must approve it first; the published model is untouched then.
 
     \b
     Example:
       kbsync -c kbsync.toml sync
     """
-    from kbsync.store.tables import RunStatus
     from kbsync.sync.run import sync_once
 
     state.stays = "what was committed stays, and the next sync goes on from there"
     with state.bench() as bench:
         done = sync_once(bench, trigger="manual", force=force)
-    refused = done.status is RunStatus.REJECTED
-    message = f"the gate refused run {done.run_id}: {done.reason}; the published model is untouched"
+    error = _error(done)
     if state.as_json:
-        error = error_object("GateRefused", message, GateRefused.exit_code)
-        show.as_json({**report.as_data(done), **({"error": error} if refused else {})})
+        told = error_object(type(error).__name__, str(error), error.exit_code) if error else None
+        show.as_json({**report.as_data(done), **({"error": told} if told else {})})
     else:
         report.print_report(done)
-    if refused:
-        click.echo(f"kbsync: {message}", err=True)
-        click.get_current_context().exit(GateRefused.exit_code)
+    if error is not None:
+        click.echo(f"kbsync: {error}", err=True)
+        click.get_current_context().exit(error.exit_code)
+
+
+def _error(done: Report) -> KbsyncError | None:
+    """What the command ends with when the run did not end well."""
+    from kbsync.store.tables import RunStatus
+
+    if done.status is RunStatus.REJECTED:
+        return GateRefused(f"the gate refused run {done.run_id}: {done.reason}; the published model is untouched")
+    if done.status is RunStatus.WAITING:
+        return ApprovalNeeded(f"run {done.run_id} waits: {done.reason}; the published model is untouched")
+    return None

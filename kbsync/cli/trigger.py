@@ -12,7 +12,7 @@ import click
 
 from kbsync.cli import show
 from kbsync.cli.state import State, json_option, pass_state
-from kbsync.errors import GateRefused, KbsyncError, NotRunning
+from kbsync.errors import ApprovalNeeded, GateRefused, KbsyncError, NotRunning
 
 if TYPE_CHECKING:
     from kbsync.store.engine import Store
@@ -51,7 +51,7 @@ def command(state: State, wait: bool, timeout: float, reconcile: bool) -> None:
     with state.store() as store:
         _check_daemon(store)
         with store.begin() as tx:
-            number = triggers.request(tx, f"{_user()}@{socket.gethostname()}", now(), wants)
+            number = triggers.request(tx, whoami(), now(), wants)
         state.stays = f"the daemon answers trigger {number} all the same"
         if not wait:
             if state.as_json:
@@ -61,6 +61,11 @@ def command(state: State, wait: bool, timeout: float, reconcile: bool) -> None:
             return
         run = _wait(store, number, timeout)
     _tell(state, number, run)
+
+
+def whoami() -> str:
+    """Who asks, for the ledger: `user@host`."""
+    return f"{_user()}@{socket.gethostname()}"
 
 
 def _user() -> str:
@@ -105,6 +110,8 @@ def _tell(state: State, number: int, run: Run) -> None:
     words = f"run {run.id} {run.status}" + (f": {run.reason}" if run.reason else "")
     if run.status is RunStatus.REJECTED:
         raise GateRefused(f"{words}; `kbsync status` shows its numbers")
+    if run.status is RunStatus.WAITING:
+        raise ApprovalNeeded(words)
     if run.status not in (RunStatus.PUBLISHED, RunStatus.UNCHANGED, RunStatus.RECONCILED):
         raise KbsyncError(words)
     if state.as_json:

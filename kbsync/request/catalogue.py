@@ -17,10 +17,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kbsync.errors import ConfigError
 from kbsync.facts import is_entity_id
+from kbsync.settings import Duration, ReferencePolicy
 
 MIN_PARAPHRASES = 3
 PLACE = "{}"
@@ -53,7 +54,8 @@ class Relation(BaseModel):
 
     `subject_article` and `object_article` say whether "the" goes before a name: `auto` asks
     kbsync.request.articles, `the` always, `none` never. `subjects`, `objects` and the class ids name the
-    types that the sentences are written for.
+    types that the sentences are written for. `settling`, `references` and `max_changes` stand in for the trust
+    filter's settings of all relations.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
@@ -72,6 +74,9 @@ class Relation(BaseModel):
     objects: tuple[str, ...] = ()
     subject_classes: tuple[str, ...] = ()
     object_classes: tuple[str, ...] = ()
+    settling: Duration | None = None
+    references: ReferencePolicy | None = None
+    max_changes: int | None = Field(None, ge=0)
 
 
 @dataclass(frozen=True)

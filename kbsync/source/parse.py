@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from kbsync.facts import Item, Rank, Statement, Value, ValueKind, is_entity_id
+from kbsync.facts import Item, Rank, References, Statement, Value, ValueKind, is_entity_id
 from kbsync.source.client import Row, Term
 from kbsync.source.queries import ENTITY, GENID, STATEMENT, STATEMENT_ID, WIKIBASE, XSD
 
@@ -165,7 +165,14 @@ def _statement(relation: str, subject: str, statement_id: str, group: list[Row],
         best=rank is not Rank.DEPRECATED and any("best" in row for row in group),
         start=min(starts, default=None),
         end=max(ends, default=None),
+        references=_references(group),
     )
+
+
+def _references(group: list[Row]) -> References:
+    """What the statement query says in one word: `s`, `i`, or nothing where there is no reference."""
+    words = {row["references"].value for row in group if "references" in row}
+    return References.SOURCED if "s" in words else References.IMPORTED if words else References.NONE
 
 
 def _end(term: Term | None) -> datetime | None:

@@ -25,6 +25,9 @@ PREFIX wd: <{ENTITY}>
 PREFIX p: <http://www.wikidata.org/prop/>
 PREFIX ps: <http://www.wikidata.org/prop/statement/>
 PREFIX pq: <http://www.wikidata.org/prop/qualifier/>
+PREFIX pr: <http://www.wikidata.org/prop/reference/>
+PREFIX wdt: <http://www.wikidata.org/prop/direct/>
+PREFIX prov: <http://www.w3.org/ns/prov#>
 PREFIX wikibase: <{WIKIBASE}>
 PREFIX schema: <http://schema.org/>
 PREFIX rdfs: <http://www.w3.org/2000/01/rdf-schema#>
@@ -117,13 +120,35 @@ def deleted(statements: Iterable[str]) -> str:
     )
 
 
+def classes(items: Iterable[str]) -> str:
+    """`?item ?class`: what those `items` are instances of, at the best rank."""
+    return f"{_PREFIXES}SELECT ?item ?class WHERE {{ {_values(items)} ?item wdt:P31 ?class }}"
+
+
+def below(items: Iterable[str], roots: Iterable[str]) -> str:
+    """`?item ?root`: which of the classes `items` are one of `roots`, or a subclass of one."""
+    return (
+        f"{_PREFIXES}SELECT DISTINCT ?item ?root WHERE {{\n"
+        f"  {_values(items)}\n  {_values(roots, 'root')}\n"
+        f"  ?item wdt:P279* ?root\n"
+        f"}}"
+    )
+
+
+# One word for each statement, instead of one more row for each of its references; without any it is unbound.
+_REFERENCES = (
+    "BIND(IF(EXISTS { ?st prov:wasDerivedFrom ?ref . FILTER NOT EXISTS { ?ref pr:P143 ?wiki } }, "
+    '"s", IF(EXISTS { ?st prov:wasDerivedFrom ?any }, "i", ?none)) AS ?references)'
+)
+
+
 def _statements(p: str, pick: str) -> str:
     """Everything about the statements of property `p` on the items that the pattern `pick` binds.
 
     The subject's revision is read in the same query, so it is never newer than the statements beside it.
     """
     return (
-        f"{_PREFIXES}SELECT ?item ?version ?modified ?st ?value ?rank ?best ?start ?end WHERE {{\n"
+        f"{_PREFIXES}SELECT ?item ?version ?modified ?st ?value ?rank ?best ?start ?end ?references WHERE {{\n"
         f"  {pick}\n"
         f"  ?item p:{p} ?st .\n"
         f"  OPTIONAL {{ ?st ps:{p} ?value }}\n"
@@ -131,6 +156,7 @@ def _statements(p: str, pick: str) -> str:
         f"  OPTIONAL {{ ?st a ?best . FILTER(?best = wikibase:BestRank) }}\n"
         f"  OPTIONAL {{ ?st pq:P580 ?start }}\n"
         f"  OPTIONAL {{ ?st pq:P582 ?end }}\n"
+        f"  {_REFERENCES}\n"
         f"  OPTIONAL {{ ?item schema:version ?version }}\n"
         f"  OPTIONAL {{ ?item schema:dateModified ?modified }}\n"
         f"}}"
@@ -143,13 +169,13 @@ def _property(relation: str) -> str:
     return relation
 
 
-def _values(items: Iterable[str]) -> str:
-    """A VALUES clause over `?item`. Raises ValueError on text that is not an entity id."""
+def _values(items: Iterable[str], name: str = "item") -> str:
+    """A VALUES clause over `?item`, or another name. Raises ValueError on text that is not an entity id."""
     ids = list(items)
     for one in ids:
         if not is_entity_id(one):
             raise ValueError(f"not an entity id: {one!r}")
-    return "VALUES ?item { " + " ".join(f"wd:{one}" for one in ids) + " }"
+    return f"VALUES ?{name} {{ " + " ".join(f"wd:{one}" for one in ids) + " }"
 
 
 def _time(moment: datetime) -> str:

@@ -48,16 +48,22 @@ def settle(tx: Session, outcomes: Mapping[Fact, str]) -> int:
     return len(moved)
 
 
-def settle_the_rest(tx: Session, open_facts: Collection[Fact]) -> int:
+def settle_the_rest(tx: Session, open_facts: Collection[Fact], kept: Mapping[Fact, str] | None = None) -> int:
     """Name the outcome of every pending change that the plan makes nothing of; returns how many rows that moved.
 
-    A fact that is gone is `retired`. One that is not in `open_facts` (wanted or held) is `not current`: another
-    value, or the one of the baseline, is what the plan goes by.
+    A fact that is gone is `retired`, unless it is in `kept`: then its going is held, for the reason there. One that
+    is not in `open_facts` (wanted or held) is `not current`: another value, or the one of the baseline, is what the
+    plan goes by.
     """
     moved: list[dict[str, object]] = []
-    for row in tx.scalars(select(ChangeRow).where(ChangeRow.outcome == "pending")):
+    waits = ChangeRow.outcome.startswith("held: ") & (ChangeRow.kind == ChangeKind.RETIRED)
+    for row in tx.scalars(select(ChangeRow).where((ChangeRow.outcome == "pending") | waits)):
         if row.kind is ChangeKind.RETIRED:
-            moved.append({"id": row.id, "outcome": "retired"})
+            old = _value(row.old_kind, row.old_value)
+            reason = (kept or {}).get(Fact(row.subject, row.relation, old)) if old is not None else None
+            outcome = f"held: {reason}" if reason is not None else "retired"
+            if row.outcome != outcome:
+                moved.append({"id": row.id, "outcome": outcome})
             continue
         value = _value(row.new_kind, row.new_value)
         if value is None or Fact(row.subject, row.relation, value) not in open_facts:

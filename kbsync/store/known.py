@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -12,9 +12,8 @@ from sqlalchemy.orm import Session
 from kbsync.facts import Cursor, Fact, Item, KnownFact, Rank, Statement, Value, ValueKind
 from kbsync.store.chunks import chunked
 from kbsync.store.mirror import fact_of, statement_of
+from kbsync.store.states import weight
 from kbsync.store.tables import CursorRow, EntityRow, FactRow, ReadingRow, StatementRow
-
-_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 
 
 def cursor(tx: Session, relation: str) -> Cursor | None:
@@ -129,7 +128,7 @@ def known_facts(tx: Session, relations: Collection[str]) -> list[KnownFact]:
         )
     ):
         fact = Fact(row.subject, row.relation, Value(row.value_kind, row.value))
-        if fact not in statements or _weight(row) > _weight(statements[fact]):
+        if fact not in statements or weight(row) > weight(statements[fact]):
             statements[fact] = row
     known: list[KnownFact] = []
     for fact_row in _live(tx, relations):
@@ -154,16 +153,17 @@ def baseline_facts(tx: Session, relations: Collection[str]) -> list[Fact]:
     return sorted({fact_of(row) for row in rows})
 
 
-def _weight(row: StatementRow) -> tuple[bool, datetime, str]:
-    return row.rank is Rank.PREFERRED, row.start_time or _LONG_AGO, row.id
-
-
 def _live(tx: Session, relations: Collection[str]) -> Iterable[FactRow]:
     return tx.scalars(select(FactRow).where(FactRow.relation.in_(relations), FactRow.retired_at.is_(None)))
 
 
-def previous_values(tx: Session, relations: Collection[str]) -> dict[tuple[str, str], Value]:
+def previous_values(
+    tx: Session, relations: Collection[str], standing: Collection[Fact] = (), never: Collection[Fact] = ()
+) -> dict[tuple[str, str], Value]:
     """What each (subject, relation) said before: the old object of an edit.
+
+    `standing` are facts that count as true though the source has lost them, `never` those that count as if they
+    had never been.
 
     In this order: the fact that was retired last; the statement that ended last without being truthy; the
     baseline fact beside a newer one. Objects that are true now are no candidates, but for the last.
@@ -171,7 +171,7 @@ def previous_values(tx: Session, relations: Collection[str]) -> dict[tuple[str, 
     live: dict[tuple[str, str], list[FactRow]] = defaultdict(list)
     for row in _live(tx, relations):
         live[row.subject, row.relation].append(row)
-    now = {fact_of(row) for rows in live.values() for row in rows}
+    now = {fact_of(row) for rows in live.values() for row in rows} | {*standing, *never}
     found: dict[tuple[str, str], Value] = {}
     for pair, rows in live.items():
         old = [row for row in rows if row.baseline]

@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import insert, select, tuple_, update
+from sqlalchemy import insert, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from kbsync.facts import Change, ChangeKind, Cursor, Fact, Item, Pulled, Statement, Value, ValueKind
-from kbsync.store import readings
+from kbsync.store import readings, states
 from kbsync.store.chunks import chunked
 from kbsync.store.tables import ChangeRow, CursorRow, EntityRow, FactRow, StatementRow
 
@@ -30,7 +30,7 @@ def apply(tx: Session, run_id: int, at: datetime, pulled: Pulled, baseline: bool
     `pending`. The cursor never moves back. Returns counts by named outcome.
     """
     counts: Counter[str] = Counter()
-    save_items(tx, at, (*pulled.items, *pulled.labels))
+    save_items(tx, at, (*pulled.items, *pulled.labels), None if baseline else pulled.at or at)
     ids = [s.id for s in pulled.statements] + [gone for gone, _ in pulled.gone]
     known = {row.id: row for row in _rows_by_id(tx, ids)}
     older = readings.note(tx, pulled)
@@ -38,9 +38,12 @@ def apply(tx: Session, run_id: int, at: datetime, pulled: Pulled, baseline: bool
     pulled = _without(pulled, older, known)
     pairs = {(s.subject, s.relation) for s in pulled.statements}
     pairs |= {(row.subject, row.relation) for row in known.values()}
+    before = {} if baseline else states.present_states(tx, pairs)
     _retire_gone(pulled, known, at, counts)
     _upsert(tx, run_id, at, pulled.statements, known, counts)
     tx.flush()
+    if not baseline:
+        states.note(tx, run_id, before, states.present_states(tx, pairs), _changed(pulled, at), pulled.at or at)
     added, retired = _difference(tx, pairs)
     reasons = dict(_reasons(pulled))
     _write_changes(tx, run_id, at, pulled.changes, added, set(retired), baseline, counts)
@@ -53,8 +56,17 @@ def apply(tx: Session, run_id: int, at: datetime, pulled: Pulled, baseline: bool
     return dict(counts)
 
 
-def save_items(tx: Session, at: datetime, items: Iterable[Item]) -> None:
+def _changed(pulled: Pulled, at: datetime) -> dict[str, tuple[datetime, int | None]]:
+    """When each subject was edited last, by the source's time: no change that is found now is younger."""
+    limit = pulled.at or at
+    return {one.id: (min(one.modified or limit, limit), one.revision) for one in pulled.items}
+
+
+def save_items(tx: Session, at: datetime, items: Iterable[Item], since: datetime | None = None) -> None:
     """Store what the source says of items and properties.
+
+    Labels that are over become past labels. `since` is the source's time; without it, at the first pull, a
+    label that is new to the store counts as one that has always been.
 
     An item at an older revision than the stored one is ignored: the servers behind the source's balancer
     differ. A label without a revision keeps the revision that is known. An item of which the source has
@@ -72,12 +84,19 @@ def save_items(tx: Session, at: datetime, items: Iterable[Item]) -> None:
             row = known.get(item.id)
             if row is None:
                 row = EntityRow(id=item.id, label=item.label, language=item.language, seen_at=at)
-                row.revision, row.modified = item.revision, item.modified
+                if item.revision is not None:
+                    row.revision, row.modified = item.revision, item.modified
                 tx.add(row)
+                if since is not None and item.label is not None:
+                    states.note_label(tx, item.id, None, min(item.modified or since, since))
             elif _is_news(item, row):
+                if item.label != row.label:
+                    limit = since or at
+                    states.note_label(tx, item.id, row.label, min(item.modified or limit, limit))
                 row.label, row.language = item.label, item.language
-                row.revision = item.revision if item.revision is not None else row.revision
-                row.modified = item.modified or row.modified
+                if item.revision is not None:
+                    row.revision = item.revision
+                    row.modified = item.modified or row.modified
     tx.flush()
 
 
@@ -146,6 +165,7 @@ def _fill(row: StatementRow, told: Statement) -> None:
     row.value_kind, row.value = told.value.kind, told.value.text
     row.rank, row.best = told.rank, told.best
     row.start_time, row.end_time = told.start, told.end
+    row.refs = told.references
 
 
 def statement_of(row: StatementRow) -> Statement:
@@ -159,6 +179,7 @@ def statement_of(row: StatementRow) -> Statement:
         best=row.best,
         start=row.start_time,
         end=row.end_time,
+        references=row.refs,
     )
 
 
@@ -281,7 +302,7 @@ def _write_facts(
 
 
 def _supersede(tx: Session, fact: Fact) -> None:
-    """A change whose new object is gone before it was planned ends as `superseded`."""
+    """A change whose new object is gone before it became an edit ends as `superseded`."""
     tx.execute(
         update(ChangeRow)
         .where(
@@ -289,7 +310,7 @@ def _supersede(tx: Session, fact: Fact) -> None:
             ChangeRow.relation == fact.relation,
             ChangeRow.new_kind == fact.value.kind,
             ChangeRow.new_value == fact.value.text,
-            ChangeRow.outcome == "pending",
+            or_(ChangeRow.outcome == "pending", ChangeRow.outcome.startswith("held: ")),
         )
         .values(outcome="superseded")
     )

@@ -63,7 +63,7 @@ def reconcile_overdue(store: Store, schedule: Any, at: datetime) -> bool:
 
 def overdue(store: Store, schedule: Any, at: datetime) -> bool:
     """Whether a run should have started since the last one that reached its end (or none ever did)."""
-    ended = (RunStatus.PUBLISHED, RunStatus.UNCHANGED, RunStatus.REJECTED)
+    ended = (RunStatus.PUBLISHED, RunStatus.UNCHANGED, RunStatus.REJECTED, RunStatus.WAITING)
     with store.read() as tx:
         last = next((run for run in runs.runs(tx, limit=200) if run.status in ended), None)
     if last is None:

@@ -32,6 +32,7 @@ _WRITTEN: Mapping[str, tuple[str, ...]] = {  # sections and keys of the config t
     "model": ("base", "cache"),
     "source": ("endpoint",),
     "watch": ("relations", "baseline"),
+    "trust": (),
     "edit": (),
     "covariance": (),
 }
@@ -158,7 +159,8 @@ def _write_config(folder: Path, settings: Settings) -> Path:
         lines += ["", f"[{section}]"]
         values = {key: whole[section][key] for key in keys or whole[section]}
         # a JSON text, number, truth value or list of these is the same thing in TOML
-        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+        told = {key: "off" if value is None else value for key, value in values.items()}  # TOML has no null
+        lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in told.items()]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
 

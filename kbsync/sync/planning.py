@@ -1,4 +1,4 @@
-"""The plan stage: the facts in the store → the live set wanted, as rows."""
+"""The plan stage: the facts in the store, through the trust filter, → the live set wanted, as rows."""
 
 from __future__ import annotations
 
@@ -8,52 +8,103 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from kbsync.facts import EditRequest, KnownFact, Value, ValueKind
+from kbsync.facts import EditRequest, Fact, KnownFact, Value, ValueKind
 from kbsync.request.plan import Plan
 from kbsync.request.plan import plan as plan_live_set
-from kbsync.store import changes, holds, known, requests
+from kbsync.store import changes, checkpoints, holds, known, requests, trust
 from kbsync.store.requests import StoredRequest
-from kbsync.store.tables import RequestStatus
+from kbsync.store.tables import RequestStatus, Way
+from kbsync.sync import trusting
 from kbsync.sync.clock import now
 from kbsync.sync.room import limit
+from kbsync.sync.trusting import Trusted
 from kbsync.sync.workbench import Workbench
 
 _STANDING = (RequestStatus.PLANNED, RequestStatus.SOLVED, RequestStatus.EDITED, RequestStatus.KNOWN)
+_TAKEN = (RequestStatus.EDITED, RequestStatus.KNOWN)
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The wanted live set as stored requests, and the planner's counts by named outcome."""
+    """The wanted live set as stored requests, the planner's counts by named outcome, and the question that the run
+    must stop at, where there is one."""
 
     wanted: tuple[StoredRequest, ...]
     counts: dict[str, int]
+    question: str | None = None
 
 
 def plan(bench: Workbench, run_id: int) -> Planned:
     """Work out the live set from the store as it is, and write it down in one transaction."""
-    watch = bench.settings.watch
     with bench.store.begin() as tx:
-        facts = known.known_facts(tx, watch.relations)
-        previous = known.previous_values(tx, watch.relations)
-        at = _source_time(tx, watch.relations)
-        result = plan_live_set(
-            facts,
-            previous,
-            _labels(tx, facts, previous.values(), watch.relations),
-            bench.catalogue,
-            watch,
-            bench.settings.evaluate.neighbors,
-            at,
-            limit(bench, tx),
-        )
+        found, result = _planned(bench, tx)
+        question = _question(bench, tx, run_id, result)
         ids = requests.save_requests(tx, run_id, now(), result.wanted)
-        holds.save_held(tx, run_id, now(), result.held)
+        holds.save_held(tx, run_id, now(), [*result.held, *found.held])
+        trust.save_verdicts(tx, run_id, now(), trusting.stored(found.verdicts))
         gone = _withdraw(tx, run_id, result.wanted)
-        changes.settle(tx, {held.fact: f"held: {held.reason}" for held in result.held})
-        planned = {request.fact for request in result.wanted} | {held.fact for held in result.held}
-        changes.settle_the_rest(tx, planned)
+        held = {one.fact: f"held: {one.reason}" for one in (*result.held, *found.held)}
+        changes.settle(tx, held)
+        changes.settle_the_rest(tx, {one.fact for one in result.wanted} | held.keys(), found.kept)
         wanted = requests.requests_by_id(tx, ids)
-    return Planned(tuple(wanted), _counts(result, gone))
+    return Planned(tuple(wanted), _counts(found, result, gone), question)
+
+
+def _planned(bench: Workbench, tx: Session) -> tuple[Trusted, Plan]:
+    """What is believed, and the plan that follows; a second time where that is more than one run may change."""
+    watch = bench.settings.watch
+    facts = known.known_facts(tx, watch.relations)
+    previous = known.previous_values(tx, watch.relations)
+    labels = _labels(tx, facts, previous.values(), watch.relations)
+    at = _source_time(tx, watch.relations)
+    room = limit(bench, tx)
+
+    def once(waiting: Iterable[Fact]) -> tuple[Trusted, Plan]:
+        found = trusting.trusted(tx, bench.settings, bench.catalogue, facts, labels, at, waiting)
+        before = known.previous_values(tx, watch.relations, found.standing, found.never)
+        neighbors = bench.settings.evaluate.neighbors
+        return found, plan_live_set(found.known, before, found.labels, bench.catalogue, watch, neighbors, at, room)
+
+    found, result = once(())
+    beyond = _beyond(bench, tx, found, result)
+    return once(beyond) if beyond else (found, result)
+
+
+def _beyond(bench: Workbench, tx: Session, found: Trusted, result: Plan) -> list[Fact]:
+    """The new facts that are more than one run may bring: the changes that are oldest come first."""
+    most, since = bench.settings.trust.max_per_run, found.changes
+    if not most:
+        return []
+    taken = {stored.request.fact for stored in requests.requests_with(tx, _TAKEN)}
+    new = [one.fact for one in result.wanted if one.fact not in taken and one.fact in since]
+    return sorted(new, key=lambda fact: (since[fact], fact))[most:]
+
+
+def _question(bench: Workbench, tx: Session, run_id: int, result: Plan) -> str | None:
+    """What the run must ask: it would change more of the published live set than it may, and nobody approved.
+
+    A fact counts that comes, goes, or is said in other words. While the base model is live, nothing can be lost.
+    """
+    settings = bench.settings.trust
+    published = checkpoints.live(tx)
+    live_id = published.checkpoint.id if published and published.checkpoint else None
+    held = {one.request.fact: one.request.content_hash for one in checkpoints.held_requests(tx, live_id)}
+    if settings.ask_share is None or not held:
+        return None
+    known_already = {one.request.fact for one in requests.requests_with(tx, (RequestStatus.KNOWN,))}
+    wanted = {one.fact: one.content_hash for one in result.wanted if one.fact not in known_already}
+    found = {(fact, Way.LEAVE) for fact in held.keys() - wanted.keys()}
+    found |= {(fact, Way.ENTER) for fact in wanted.keys() - held.keys()}
+    found |= {(fact, Way.LABEL) for fact in wanted.keys() & held.keys() if wanted[fact] != held[fact]}
+    found -= trust.approved_changes(tx)
+    most = max(settings.ask_share * len(held), settings.ask_floor)
+    if len(found) <= most:
+        return None
+    trust.ask(tx, run_id, found)
+    return (
+        f"it would change {len(found)} facts of a live set of {len(held)}, more than {most:.0f}; "
+        f"`kbsync approve {run_id}` lets the next run go on"
+    )
 
 
 def _source_time(tx: Session, relations: Sequence[str]) -> datetime:
@@ -87,5 +138,9 @@ def _withdraw(tx: Session, run_id: int, wanted: Sequence[EditRequest]) -> int:
     return len(gone)
 
 
-def _counts(result: Plan, withdrawn: int) -> dict[str, int]:
-    return {**result.counts, "withdrawn": withdrawn}
+def _counts(found: Trusted, result: Plan, withdrawn: int) -> dict[str, int]:
+    """One outcome per believed fact and per held one, then what the filter did beside that."""
+    counts = dict(result.counts)
+    for one in found.held:
+        counts[f"held: {one.reason}"] = counts.get(f"held: {one.reason}", 0) + 1
+    return {**dict(sorted(counts.items())), **trusting.counts(found), "withdrawn": withdrawn}

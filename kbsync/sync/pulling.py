@@ -8,6 +8,7 @@ from kbsync.source import pull as source
 from kbsync.source.client import SparqlClient
 from kbsync.store import known, mirror, readings
 from kbsync.sync.clock import now
+from kbsync.sync.gathering import gather
 from kbsync.sync.progress import Task
 from kbsync.sync.workbench import Workbench
 
@@ -27,6 +28,7 @@ def pull(bench: Workbench, run_id: int, task: Task) -> Counter[str]:
         task.describe(relation)
         counts += pull_relation(bench, client, run_id, relation, seen_labels)
         task.advance()
+    counts += gather(bench, client)
     counts["requests"] = client.counters.requests
     return counts
 

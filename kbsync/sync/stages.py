@@ -50,6 +50,8 @@ class Sync:
         """All stages in order; the status and the reason that the run ends with."""
         self.pull()
         planned = self.plan()
+        if planned.question is not None:
+            return RunStatus.WAITING, planned.question
         if not self.force and as_published(self.bench, planned.wanted):
             return RunStatus.UNCHANGED, "the live model holds the wanted facts already"
         live = self.solve(planned.wanted)

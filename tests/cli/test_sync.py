@@ -36,6 +36,15 @@ facts_share = 0
 neighbors = 1
 drift_tokens = 64
 said_tokens = 2
+[trust]
+settling = "0"
+label_settling = "0"
+references = "optional"
+types = "off"
+war_flips = 0
+max_per_subject = 0
+max_per_relation = 0
+label_checks = false
 """
 NO_GATE = "\n".join(
     f'{rule} = "off"'

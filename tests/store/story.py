@@ -30,11 +30,13 @@ from kbsync.store import (
     requests,
     runs,
     targets,
+    trust,
 )
 from kbsync.store.engine import Store
 from kbsync.store.outcomes import Metric, Verdict
-from kbsync.store.tables import RequestStatus, RunStatus
+from kbsync.store.tables import RequestStatus, RunStatus, Way
 from kbsync.store.targets import Target
+from kbsync.store.trust import StoredVerdict
 from tests.store.examples import edit_request, fact, item, later, named, new_checkpoint, page, statement
 
 UNITED_STATES = edit_request(fact("Q30", "Q6279"), "United States", "Joe Biden", "Donald Trump")
@@ -62,6 +64,8 @@ def tell(store: Store) -> None:
         reconciles.save_divergences(tx, second, later(61), "P6", [different])
         reconciles.finish(tx, second, later(61), "P6", reconciles.COMPLETE, None, 3, 4)
         holds.save_held(tx, second, later(61), [Held(fact("Q5", "Q9"), "no label")])
+        waits = StoredVerdict(fact("Q5", "Q7"), Way.ENTER, False, "no reference", None, later(60), None)
+        trust.save_verdicts(tx, second, later(61), [waits])
         _publish(tx, second, 60, "model-2", [UNITED_STATES, FRANCE])
     with store.begin() as tx:
         third = _begin(tx, 120)

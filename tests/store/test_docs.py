@@ -64,6 +64,8 @@ def test_documented_columns_are_the_databases(url: str, store: Store) -> None:
         ("divergences.kind", facts.DivergenceKind),
         ("triggers.wants", tables.Wants),
         ("statements.rank", facts.Rank),
+        ("statements.refs", facts.References),
+        ("trust_verdicts.way", tables.Way),
         ("facts.value_kind", facts.ValueKind),
         ("outcomes.phase", facts.Phase),
         ("outcomes.kind", facts.PromptKind),

@@ -28,6 +28,19 @@ OPEN_GATE = dict.fromkeys(
     "off",
 )
 
+OPEN_TRUST: dict[str, Any] = {  # everything passes at once: the loop is what is tested, not the filter
+    "settling": "0",
+    "label_settling": "0",
+    "references": "optional",
+    "types": "off",
+    "war_flips": 0,
+    "max_per_subject": 0,
+    "max_per_relation": 0,
+    "max_per_run": 0,
+    "ask_share": "off",
+    "label_checks": False,
+}
+
 
 @dataclass
 class Rig:
@@ -52,6 +65,7 @@ class Rig:
                 "endpoint": self.world.endpoint, "contact": "tests", "overlap_s": 0, "attempts": 2, "timeout_s": 20,
             },
             "watch": {"relations": list(RELATIONS)},
+            "trust": dict(OPEN_TRUST),
             "edit": {
                 "layers": [0, 1], "covariance_weight": 1.0, "bystander_weight": 0.0, "clamp": 5.0, "steps": 16,
                 "prefixes": 0, "contexts": [], "key_contexts": [],

@@ -1,4 +1,4 @@
-"""All tables, by room: the mirror of Wikidata, runs, edits, models."""
+"""All tables, by room: the mirror of Wikidata, runs, edits, models, trust."""
 
 from kbsync.store.tables.base import Base
 from kbsync.store.tables.edits import (
@@ -21,6 +21,17 @@ from kbsync.store.tables.models import (
 )
 from kbsync.store.tables.reconciles import DivergenceRow, DivergentRow, ReconcileRow
 from kbsync.store.tables.runs import DaemonRow, RunRow, RunStatus, StageRow, TriggerRow, Wants
+from kbsync.store.tables.trust import (
+    ClassRootRow,
+    FactStateRow,
+    ItemClassRow,
+    LabelStateRow,
+    RevisionScoreRow,
+    TrustDecisionRow,
+    TrustQuestionRow,
+    TrustVerdictRow,
+    Way,
+)
 
 __all__ = [
     "Action",
@@ -29,6 +40,7 @@ __all__ = [
     "CheckpointRequestRow",
     "CheckpointRow",
     "CheckpointStatus",
+    "ClassRootRow",
     "CovarianceTextRow",
     "CursorRow",
     "DaemonRow",
@@ -36,7 +48,10 @@ __all__ = [
     "DivergentRow",
     "EntityRow",
     "FactRow",
+    "FactStateRow",
     "HoldRow",
+    "ItemClassRow",
+    "LabelStateRow",
     "MetricRow",
     "OutcomeRow",
     "PublicationRow",
@@ -44,12 +59,17 @@ __all__ = [
     "ReconcileRow",
     "RequestRow",
     "RequestStatus",
+    "RevisionScoreRow",
     "RunRow",
     "RunStatus",
     "StageRow",
     "StatementRow",
     "TargetRow",
     "TriggerRow",
+    "TrustDecisionRow",
+    "TrustQuestionRow",
+    "TrustVerdictRow",
     "VerdictRow",
     "Wants",
+    "Way",
 ]

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import BigInteger, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from kbsync.facts import ChangeKind, Rank, ValueKind
+from kbsync.facts import ChangeKind, Rank, References, ValueKind
 from kbsync.store.tables.base import Base
 
 
@@ -44,6 +44,7 @@ class StatementRow(Base):
     changed_at: Mapped[datetime | None]
     retired_at: Mapped[datetime | None]
     retired_reason: Mapped[str | None]
+    refs: Mapped[References | None]
 
 
 class ReadingRow(Base):

@@ -19,6 +19,7 @@ class RunStatus(enum.StrEnum):
     PUBLISHED = "published"
     UNCHANGED = "unchanged"
     REJECTED = "rejected"
+    WAITING = "waiting"
     FAILED = "failed"
     INTERRUPTED = "interrupted"
     RECONCILED = "reconciled"  # compared the mirror with the source; no model was asked for

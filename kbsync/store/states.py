@@ -1,0 +1,162 @@
+"""What facts and labels were before: a row for each state that is over, written when the next one is found.
+
+The present state follows from the statements and entities themselves, so nothing is written for what never
+changes, and nothing at the first pull.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from sqlalchemy import insert, select, tuple_
+from sqlalchemy.orm import Session
+
+from kbsync.facts import ABSENT, Fact, Past, Rank, References, Signal, State, Value, ValueKind
+from kbsync.store.chunks import chunked
+from kbsync.store.tables import FactRow, FactStateRow, LabelStateRow, StatementRow
+
+Pair = tuple[str, str]  # subject, relation
+
+_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+_STRENGTH = {None: 0, References.NONE: 1, References.IMPORTED: 2, References.SOURCED: 3}
+
+
+def weight(row: StatementRow) -> tuple[bool, datetime, str]:
+    """Of several best statements that say the same, the one of the highest weight speaks."""
+    return row.rank is Rank.PREFERRED, row.start_time or _LONG_AGO, row.id
+
+
+def present_states(tx: Session, pairs: Collection[Pair]) -> dict[Fact, State]:
+    """The facts that the statements of `pairs` make true now, and how."""
+    speaks: dict[Fact, StatementRow] = {}
+    refs: dict[Fact, References | None] = {}
+    for chunk in chunked(sorted(pairs)):
+        for row in tx.scalars(
+            select(StatementRow).where(
+                tuple_(StatementRow.subject, StatementRow.relation).in_(chunk),
+                StatementRow.best,
+                StatementRow.retired_at.is_(None),
+                StatementRow.value_kind != ValueKind.UNKNOWN,
+            )
+        ):
+            fact = Fact(row.subject, row.relation, Value(row.value_kind, row.value))
+            if fact not in speaks or weight(row) > weight(speaks[fact]):
+                speaks[fact] = row
+            refs[fact] = max(refs.get(fact), row.refs, key=_STRENGTH.__getitem__)
+    return {
+        fact: State(True, row.rank is Rank.PREFERRED, row.start_time, row.end_time, refs[fact])
+        for fact, row in speaks.items()
+    }
+
+
+def note(
+    tx: Session,
+    run_id: int,
+    before: Mapping[Fact, State],
+    after: Mapping[Fact, State],
+    changed: Mapping[str, tuple[datetime, int | None]],
+    otherwise: datetime,
+) -> int:
+    """Write down the states that are over; returns how many there are.
+
+    `changed` has the time and the revision of each subject; `otherwise` is the time for those without.
+    References that become known for the first time are no change.
+    """
+    rows = []
+    for fact in sorted(before.keys() | after.keys()):
+        old, new = before.get(fact, ABSENT), after.get(fact, ABSENT)
+        if old == new or (old.present and old.references is None and _without(old) == _without(new)):
+            continue
+        until, revision = changed.get(fact.subject, (otherwise, None))
+        rows.append(
+            {
+                "subject": fact.subject,
+                "relation": fact.relation,
+                "value_kind": fact.value.kind,
+                "value": fact.value.text,
+                "present": old.present,
+                "preferred": old.preferred,
+                "start_time": old.start,
+                "end_time": old.end,
+                "refs": old.references,
+                "until": until,
+                "run_id": run_id,
+                "revision": revision,
+            }
+        )
+    if rows:
+        tx.execute(insert(FactStateRow), rows)
+    return len(rows)
+
+
+def _without(state: State) -> tuple[object, ...]:
+    return state.present, state.preferred, state.start, state.end
+
+
+def pairs_with_a_past(tx: Session, relations: Collection[str]) -> set[Pair]:
+    """(subject, relation) of every fact that ever changed since its relation is watched."""
+    rows = tx.execute(
+        select(FactStateRow.subject, FactStateRow.relation).where(FactStateRow.relation.in_(relations)).distinct()
+    )
+    return {(subject, relation) for subject, relation in rows}
+
+
+def signals(tx: Session, pairs: Collection[Pair]) -> list[Signal]:
+    """Every fact that `pairs` have or had, as it stood over time; in the order of facts."""
+    now = present_states(tx, pairs)
+    past: dict[Fact, list[FactStateRow]] = defaultdict(list)
+    seen: dict[Fact, datetime] = {}
+    baseline: set[Fact] = set()
+    for chunk in chunked(sorted(pairs)):
+        for row in tx.scalars(
+            select(FactStateRow)
+            .where(tuple_(FactStateRow.subject, FactStateRow.relation).in_(chunk))
+            .order_by(FactStateRow.id)
+        ):
+            past[Fact(row.subject, row.relation, Value(row.value_kind, row.value))].append(row)
+        for told in tx.scalars(
+            select(FactRow).where(tuple_(FactRow.subject, FactRow.relation).in_(chunk)).order_by(FactRow.id)
+        ):
+            fact = Fact(told.subject, told.relation, Value(told.value_kind, told.value))
+            seen[fact] = told.seen_at
+            if told.baseline:
+                baseline.add(fact)
+    return [
+        Signal(
+            fact=fact,
+            now=now.get(fact, ABSENT),
+            past=_in_order(past.get(fact, ())),
+            baseline=fact in baseline,
+            seen=seen.get(fact),
+        )
+        for fact in sorted(now.keys() | past.keys())
+    ]
+
+
+def _in_order(rows: Iterable[FactStateRow]) -> tuple[Past, ...]:
+    """The past as the store saw it; a state that ended, by its time, before the one it followed ended with it."""
+    told: list[Past] = []
+    for row in rows:
+        state = State(row.present, row.preferred, row.start_time, row.end_time, row.refs)
+        until = max(row.until, told[-1].until) if told else row.until
+        told.append(Past(state, until, row.revision))
+    return tuple(told)
+
+
+def note_label(tx: Session, entity: str, old: str | None, until: datetime) -> None:
+    """Write down a label that is over."""
+    tx.add(LabelStateRow(entity=entity, label=old, until=until))
+
+
+def past_labels(tx: Session, ids: Iterable[str]) -> dict[str, list[tuple[str | None, datetime]]]:
+    """The labels that those of `ids` had before, the oldest first, each with its end."""
+    found: dict[str, list[tuple[str | None, datetime]]] = defaultdict(list)
+    for chunk in chunked(dict.fromkeys(ids)):
+        rows: Sequence[LabelStateRow] = tx.scalars(
+            select(LabelStateRow).where(LabelStateRow.entity.in_(chunk)).order_by(LabelStateRow.id)
+        ).all()
+        for row in rows:
+            found[row.entity].append((row.label, row.until))
+    return dict(found)

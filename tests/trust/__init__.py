@@ -1,0 +1,1 @@
+"""Tests of the trust filter: pure decisions, and a made-up month."""
