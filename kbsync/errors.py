@@ -5,6 +5,7 @@
     ├── SourceError                 the SPARQL endpoint could not be read; the cursor stays where it was
     │   ├── EndpointDown            no connection, a timeout, or a 5xx after all retries
     │   ├── Throttled               429, or 403 with a ban; carries the seconds to wait
+    │   │   └── CircuitOpen         it refused before, and is left alone until a time; nothing was asked
     │   └── BadAnswer               not SPARQL JSON, cut short, or over the size cap
     ├── StoreError                  the database could not be used
     │   └── SchemaMismatch          the store is at an older or a newer schema than this program
@@ -50,6 +51,10 @@ class Throttled(SourceError):
     def __init__(self, message: str, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class CircuitOpen(Throttled):
+    """The endpoint refused us before and is left alone until a time; nothing was asked."""
 
 
 class BadAnswer(SourceError):

@@ -224,6 +224,44 @@ class Divergence:
 
 
 @dataclass(frozen=True, slots=True)
+class Touch:
+    """An event of the mutation stream by which an item must be read again for one relation.
+
+    `revision` and `operation` are the event's, `at` its own time; `seen_at` is when we read it.
+    """
+
+    relation: str
+    item: str
+    revision: int
+    operation: str
+    at: datetime
+    seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointState:
+    """What must be remembered of an endpoint from one pull to the next, also over a restart.
+
+    `refusals` are those in a row, `trips` how often in a row that led to a pause; until `open_until` nothing is
+    asked, and `reason` says why. `seconds_left` and `errors_left` are what the request budget held at
+    `budget_at`; None: it is full, or switched off. `page_size` is set while pages are smaller than the settings
+    want. `requests` and `refused` count all there ever were.
+    """
+
+    host: str
+    refusals: int = 0
+    trips: int = 0
+    open_until: datetime | None = None
+    reason: str | None = None
+    seconds_left: float | None = None
+    errors_left: float | None = None
+    budget_at: datetime | None = None
+    page_size: int | None = None
+    requests: int = 0
+    refused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """A fact that could become an edit but must not (yet), and the named reason."""
 

@@ -15,12 +15,14 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    SecretStr,
     StrictInt,
     ValidationError,
     ValidationInfo,
@@ -72,6 +74,30 @@ class ModelSettings(Section):
     cache: Path = Field(Path("var/cache"), description="converted base models and covariances live here")
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host name is this machine's own."""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def check_host(url: str, allowed: tuple[str, ...]) -> None:
+    """Raise ValueError unless the URL's host is one of `allowed`."""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        host = ""
+    if not host or host not in {one.lower() for one in allowed}:
+        raise ValueError(
+            f"the host {host!r} is not in source.allowed_hosts; add it there if it is the one that you mean"
+        )
+
+
+def _without_password(url: str) -> str:
+    """The URL. Raises ValueError when it carries credentials."""
+    if "@" in url.partition("://")[2].partition("/")[0]:
+        raise ValueError("a URL with credentials in it is refused: set KBSYNC_SOURCE__TOKEN or source.token_file")
+    return url
+
+
 class SourceSettings(Section):
     """The SPARQL endpoint."""
 
@@ -87,13 +113,73 @@ class SourceSettings(Section):
     max_shrink: float = Field(
         0.2, ge=0, le=1, description="share of a relation that may be gone at once; above it nothing is retired"
     )
+    allowed_hosts: tuple[str, ...] = Field(
+        (
+            "query.wikidata.org",
+            "query-main.wikidata.org",
+            "query-scholarly.wikidata.org",
+            "stream.wikimedia.org",
+            "localhost",
+            "127.0.0.1",
+            "::1",
+        ),
+        description="hosts that may be asked at all",
+    )
+    user: str = Field("", pattern=r"^[^:\x00-\x1f]*$", description="user name for basic authentication")
+    token: SecretStr | None = Field(
+        None, description="secret for an endpoint of your own; only from the environment, `KBSYNC_SOURCE__TOKEN`"
+    )
+    token_file: Path | None = Field(None, description="file that holds the secret, in place of `token`")
+    seconds_per_minute: float | None = Field(
+        50.0, gt=0, description="query seconds per minute that are spent, on average; the service allows 60"
+    )
+    seconds_burst: float = Field(100.0, gt=0, description="query seconds that may be spent at once; it allows 120")
+    errors_per_minute: float | None = Field(
+        20.0, gt=0, description="errors per minute until requests wait; the service allows 30"
+    )
+    errors_burst: float = Field(40.0, gt=0, description="errors at once until requests wait; it allows 60")
+    stream: bool = Field(False, description="also follow the mutation stream, so that changes come within seconds")
+    stream_url: str = Field(
+        "https://stream.wikimedia.org/v2/stream/rdf-streaming-updater.mutation.v2",
+        description="URL of the stream of server-sent events",
+    )
+    stream_drain_s: float = Field(20.0, gt=0, description="most seconds that a sync reads the stream for")
+    stream_patience_s: float = Field(
+        3600.0, gt=0, description="seconds to wait for the endpoint to show what the stream told"
+    )
+    breaker_after: int = Field(4, ge=1, description="refusals in a row until the endpoint is left alone")
+    breaker_s: float = Field(
+        600.0, gt=0, description="seconds that it is left alone; doubled each time, a day at most"
+    )
 
-    @field_validator("endpoint")
+    @field_validator("endpoint", "stream_url")
     @classmethod
-    def _http(cls, url: str) -> str:
+    def _http(cls, url: str, info: ValidationInfo) -> str:
         if not url.startswith(("http://", "https://")):
-            raise ValueError("the endpoint must be an http:// or https:// URL")
-        return url
+            what = "endpoint" if info.field_name == "endpoint" else "stream"
+            raise ValueError(f"the {what} must be an http:// or https:// URL")
+        return _without_password(url)
+
+    @field_validator("seconds_per_minute", "errors_per_minute", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        return None if value == "off" else value  # TOML has no null
+
+    @model_validator(mode="after")
+    def _hosts(self) -> Self:
+        check_host(self.endpoint, self.allowed_hosts)
+        if self.stream:
+            check_host(self.stream_url, self.allowed_hosts)
+        secret = self.token is not None or self.token_file is not None
+        if (
+            secret
+            and self.endpoint.startswith("http://")
+            and not is_loopback(urlsplit(self.endpoint).hostname or "")
+        ):
+            raise ValueError("a secret would travel in the clear: use an https:// endpoint")
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("give token or token_file, not both")
+        return self
 
 
 class WatchSettings(Section):
@@ -451,13 +537,20 @@ def _check_environment() -> None:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"no config file at {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} can't be read: {error}") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    source = values.get("source")
+    if isinstance(source, dict) and "token" in source:
+        raise ConfigError(
+            f"{path}: source.token does not belong into a file that is shared and shown; take it out and set "
+            f"KBSYNC_SOURCE__TOKEN in the environment, or name a file in source.token_file"
+        )
+    return values
 
 
 def _explain(error: ValidationError, path: Path | None) -> str:
@@ -469,7 +562,10 @@ def _explain(error: ValidationError, path: Path | None) -> str:
         near = _nearest(first["loc"])
         hint = f"; did you mean {near}?" if near else "; `kbsync config show` lists the known keys"
         return f"{source}: unknown key {where}{hint}"
-    return f"{source}: {where}: {first['msg'].removeprefix('Value error, ')} (got {first['input']!r})"
+    said = f"{source}: {where}: {first['msg'].removeprefix('Value error, ')}"
+    if isinstance(first["input"], dict) or "credentials" in first["msg"] or where == "source.token":
+        return said  # a whole section, or what must not be shown
+    return f"{said} (got {first['input']!r})"
 
 
 def _nearest(loc: tuple[int | str, ...]) -> str | None:
@@ -509,6 +605,9 @@ def _absolute(settings: Settings, root: Path) -> Settings:
     return settings.model_copy(
         update={
             "model": settings.model.model_copy(update={"cache": fix(settings.model.cache)}),
+            "source": settings.source.model_copy(
+                update={"token_file": fix(settings.source.token_file) if settings.source.token_file else None}
+            ),
             "watch": settings.watch.model_copy(update={"catalogue": catalogue}),
             "covariance": settings.covariance.model_copy(
                 update={

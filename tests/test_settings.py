@@ -63,7 +63,9 @@ def test_the_file_wins_over_the_default_and_the_environment_over_the_file(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """KBSYNC_SOURCE__ENDPOINT beats the file's endpoint, and the file's other keys stay."""
-    path = write('[source]\nendpoint = "http://file/sparql"\npage_size = 7\n')
+    path = write(
+        '[source]\nendpoint = "http://file/sparql"\npage_size = 7\nallowed_hosts = ["file", "environment"]\n'
+    )
     assert load_settings(path).source.endpoint == "http://file/sparql"
     monkeypatch.setenv("KBSYNC_SOURCE__ENDPOINT", "http://environment/sparql")
     settings = load_settings(path)
@@ -126,6 +128,20 @@ def test_an_unknown_key_is_told_with_the_nearest_known_one(write: Write, text: s
         ("model = 3\n", "model: Input should be a valid dictionary"),
         ('[source]\nendpoint = "ftp://x"\n', "source.endpoint: the endpoint must be an http:// or https:// URL"),
         ('[source]\nlanguage = "en } UNION {"\n', "source.language: "),
+        (
+            '[source]\nendpoint = "https://evil.example/sparql"\n',
+            "source: the host 'evil.example' is not in source.allowed_hosts; add it there",
+        ),
+        ("[source]\nallowed_hosts = []\n", "source: the host 'query.wikidata.org' is not in source.allowed_hosts"),
+        (
+            '[source]\nendpoint = "https://me:hush@localhost/"\n',
+            "source.endpoint: a URL with credentials in it is refused",
+        ),
+        ('[source]\ntoken = "hush"\n', "source.token does not belong into a file"),
+        (
+            '[source]\nendpoint = "http://db.example/"\nallowed_hosts = ["db.example"]\ntoken_file = "x"\n',
+            "source: a secret would travel in the clear: use an https:// endpoint",
+        ),
         ('[watch]\nrelations = ["Q1"]\n', "watch.relations: 'Q1' is not a property id such as P36"),
         ('[watch]\nrelations = ["P36\\n"]\n', "watch.relations: 'P36\\n' is not a property id"),
         ('[watch]\nrelations = ["P36", "P36"]\n', "watch.relations: a relation is listed twice"),
@@ -338,3 +354,30 @@ def test_shipped_files_are_found_and_missing_ones_told() -> None:
 def test_the_shipped_catalogue_serves_where_a_folder_has_none(write: Write) -> None:
     """A config file elsewhere still finds the catalogue that ships with kbsync."""
     assert load_settings(write("")).watch.catalogue == share("config/relations.toml")
+
+
+def test_a_token_comes_from_the_environment_and_is_never_shown(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there for the client, and in no text of the settings, nor in an error about its section."""
+    monkeypatch.setenv("KBSYNC_SOURCE__TOKEN", "hush")
+    settings = load_settings(write(""))
+    assert settings.source.token is not None
+    assert settings.source.token.get_secret_value() == "hush"
+    assert "hush" not in repr(settings) + str(settings.model_dump(mode="json"))
+    for text in ('endpoint = "https://evil.example/"', 'token_file = "x"', "timeout_s = -1"):
+        with pytest.raises(ConfigError) as caught:
+            load_settings(write(f"[source]\n{text}\n"))
+        assert "hush" not in str(caught.value)
+
+
+def test_a_token_file_lies_beside_the_config(write: Write) -> None:
+    """A relative path starts at the config file's folder."""
+    path = write('[source]\ntoken_file = "secret"\n')
+    assert load_settings(path).source.token_file == path.parent / "secret"
+
+
+def test_a_budget_that_is_off(write: Write) -> None:
+    """TOML has no null; `off` is one."""
+    source = load_settings(write('[source]\nseconds_per_minute = "off"\nerrors_per_minute = "off"\n')).source
+    assert (source.seconds_per_minute, source.errors_per_minute) == (None, None)

@@ -7,11 +7,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from kbsync.cli.show import size, words
 from kbsync.errors import KbsyncError, SchemaMismatch
 from kbsync.settings import Settings
+
+if TYPE_CHECKING:
+    from kbsync.facts import EndpointState
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -134,6 +137,13 @@ def check_endpoint(settings: Settings) -> Iterator[Check]:
     from kbsync.sync.clock import now
 
     source = settings.source
+    state = _remembered(settings)
+    if state is not None and state.open_until is not None and state.open_until > now():
+        text = f"{state.host} asked to be left alone until {words(state.open_until)} UTC: {state.reason}"
+        yield Check(
+            "endpoint", "fail", text, "wait until then; docs/operations.md, When the source does not answer"
+        )
+        return
     if PUBLIC_SERVICE in source.endpoint and not source.contact:
         text = "the public service wants to know whom to write to, and blocks clients that don't say"
         yield Check("contact", "warn", text, "set source.contact to an e-mail address or a page")
@@ -152,6 +162,18 @@ def check_endpoint(settings: Settings) -> Iterator[Check]:
         )
     else:
         yield Check("endpoint", "ok", text)
+
+
+def _remembered(settings: Settings) -> EndpointState | None:
+    """What the store remembers of the endpoint; asking one that wants to be left alone is how bans begin."""
+    from kbsync.source.transport import place_of
+    from kbsync.store import endpoints, schema
+    from kbsync.store.engine import open_store
+
+    if schema.check(settings.store.url) is not schema.SchemaState.CURRENT:
+        return None
+    with open_store(settings.store.url, create=False) as store, store.read() as tx:
+        return endpoints.endpoint(tx, place_of(settings.source.endpoint))
 
 
 def check_daemon(settings: Settings) -> Iterator[Check]:

@@ -82,6 +82,10 @@ def _line(one: Setting, all_settings: Mapping[tuple[str, str], Setting]) -> str:
     note = f"# {one.origin}"
     if one.section == "gate" and one.value is None:
         return f'{one.key} = "off"  {note}'
+    if (one.section, one.key) == ("source", "token") and one.value is not None:
+        return f"# {one.key} is set, and not shown  {note}"
+    if one.section == "source" and one.value is None and one.key.endswith("_per_minute"):
+        return f'{one.key} = "off"  {note}'
     if one.value is None:
         return f"# {one.key} is not set  {note}"
     cron = all_settings.get(("schedule", "cron"))

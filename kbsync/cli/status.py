@@ -13,6 +13,7 @@ from kbsync.cli.state import State, json_option, pass_state
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from kbsync.facts import EndpointState
     from kbsync.store.reconciles import LastReconcile
 
 _RUNS = """
@@ -43,7 +44,7 @@ def command(state: State, runs: int) -> None:
 
 def _look(tx: Session, limit: int) -> dict[str, Any]:
     from kbsync.cli import ledger
-    from kbsync.store import checkpoints, holds, known, reconciles, requests, runs, triggers
+    from kbsync.store import checkpoints, endpoints, holds, known, reconciles, requests, runs, triggers
     from kbsync.sync.room import last_room
 
     live = checkpoints.live(tx)
@@ -61,6 +62,20 @@ def _look(tx: Session, limit: int) -> dict[str, Any]:
         "facts": dict(known.counted(tx)),
         "requests": dict(requests.status_counts(tx)),
         "held": dict(holds.hold_counts(tx)),
+        "endpoints": [_endpoint(one) for one in endpoints.endpoints(tx)],
+    }
+
+
+def _endpoint(state: EndpointState) -> dict[str, Any]:
+    from kbsync.sync.clock import now
+
+    return {
+        "host": state.host,
+        "next_try_at": state.open_until if state.open_until and state.open_until > now() else None,
+        "reason": state.reason,
+        "requests": state.requests,
+        "refused": state.refused,
+        "page_size": state.page_size,
     }
 
 
@@ -119,6 +134,10 @@ def _print(found: Mapping[str, Any]) -> None:
     table.insert(3, ["reconcile", _reconcile_words(found["reconcile"])])
     if found["room"] is not None:
         table.insert(2, ["room", found["room"].words()])
+    for one in found["endpoints"]:
+        if one["next_try_at"] is not None:
+            words = f"{one['host']} is left alone until {show.words(one['next_try_at'])}: {one['reason']}"
+            table.append(["next try", words])
     if found["triggers_waiting"]:
         table.append(["waiting", f"{found['triggers_waiting']} triggers"])
     show.table(["", ""], table, title="kbsync, times in UTC")

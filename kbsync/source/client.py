@@ -1,8 +1,9 @@
 """A SPARQL client that a public endpoint can live with: one request at a time, named, patient and bounded.
 
-SPARQLWrapper builds and sends the request. It knows no Retry-After and would read a body of any size and
-trust it, so the answer is read and judged here: content type, size, and that the JSON is whole, since a
-server that runs out of time cuts the body after it has already sent status 200.
+SPARQLWrapper builds the request. It knows no Retry-After and would read a body of any size and trust it, so the
+answer is read and judged here: content type, size, and that the JSON is whole, since a server that runs out of
+time cuts the body after it has already sent status 200. A guard is asked before each request and told how it
+ended: it keeps the request budget and the circuit breaker.
 """
 
 from __future__ import annotations
@@ -10,15 +11,14 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import threading
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import Message
-from email.utils import parsedate_to_datetime
 from typing import Any, Literal, get_args
 
 import stamina
@@ -26,11 +26,21 @@ from SPARQLWrapper import JSON, POST, SPARQLWrapper
 
 from kbsync.errors import BadAnswer, EndpointDown, KbsyncError, SourceError, Throttled
 from kbsync.settings import SourceSettings, user_agent
+from kbsync.source.guard import Guard
+from kbsync.source.transport import (
+    ENCODINGS,
+    CutShort,
+    authorization,
+    opener_for,
+    read_body,
+    retry_after_s,
+)
+
+__all__ = ["Row", "SparqlClient", "Term", "opener_for", "retry_after_s"]
 
 ACCEPT = "application/sparql-results+json"
 JSON_TYPES = frozenset({ACCEPT, "application/json"})
 DEFAULT_RETRY_AFTER_S = 60.0  # the public service counts a client's query time per minute
-BLOCK = 1 << 16  # bytes read at once; the deadline is looked at between blocks
 EXCERPT = 512  # bytes of an error body that are looked at
 
 
@@ -59,33 +69,53 @@ class Counters:
     bytes: int = 0
 
 
-class _CutShort(BadAnswer):
-    """A body that is not whole; asking again may help."""
-
-
 class _Refused(Throttled):
     """429, or 503 with Retry-After: the endpoint says when to come back."""
+
+
+class _Banned(Throttled):
+    """403 with a ban."""
+
+
+class _TimedOut(EndpointDown):
+    """The endpoint had not enough time; asking for less may help."""
+
+
+TOO_LARGE = (_TimedOut, CutShort)  # what a smaller page may cure
 
 
 class SparqlClient:
     """SELECT queries against one endpoint, always by POST, retried with jittered backoff.
 
-    `sleep` is called for the seconds that the endpoint asks for in Retry-After; a daemon passes one that can
-    be interrupted. Not safe to share between threads: the endpoint wants one request at a time anyway.
+    `sleep` is called for the seconds that the endpoint asks for in Retry-After and that the budget makes a
+    request wait; a daemon passes one that can be interrupted. One request is under way at a time, also when
+    several threads share a client.
     """
 
-    def __init__(self, settings: SourceSettings, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        settings: SourceSettings,
+        sleep: Callable[[float], None] = time.sleep,
+        guard: Guard | None = None,
+    ) -> None:
         self.settings = settings
         self.counters = Counters()
+        self.guard = guard or Guard(settings, sleep=sleep)
         self._sleep = sleep
         self._opener = opener_for(settings.endpoint)
+        self._authorization = authorization(settings)
+        self._one_at_a_time = threading.Lock()
 
-    def select(self, query: str) -> list[Row]:
+    def select(self, query: str, *, can_shrink: bool = False) -> list[Row]:
         """Run a SELECT query and return its rows; an unbound variable is missing from its row.
 
-        Raises EndpointDown (no connection, timeout or 5xx after all attempts), Throttled (a ban, a
-        Retry-After over `max_wait_s`, or still refused after all attempts), BadAnswer (not SPARQL JSON, cut
-        short, over the size cap) and SourceError (the endpoint rejects the query).
+        With `can_shrink` an answer that took too long or came cut is raised at once (one of `TOO_LARGE`)
+        instead of asked for again: the caller asks for less.
+
+        Raises CircuitOpen (the endpoint is left alone for now; nothing was asked), EndpointDown (no connection,
+        timeout or 5xx after all attempts), Throttled (a ban, a Retry-After over `max_wait_s`, or still refused
+        after all attempts), BadAnswer (not SPARQL JSON, cut short, over the size cap) and SourceError (the
+        endpoint rejects the query, or redirects to another host).
         """
         begun = time.monotonic()
         attempt_number = 1
@@ -93,22 +123,41 @@ class SparqlClient:
         def again(error: Exception) -> bool | float:
             if isinstance(error, _Refused):
                 wait = DEFAULT_RETRY_AFTER_S if error.retry_after_s is None else error.retry_after_s
-                if wait > self.settings.max_wait_s or attempt_number >= self.settings.attempts:
+                if self.guard.is_open or attempt_number >= self.settings.attempts:
                     return False
                 self._sleep(wait)
                 return 0.0
-            return isinstance(error, (EndpointDown, _CutShort))
+            if can_shrink and isinstance(error, TOO_LARGE):
+                return False
+            return isinstance(error, (EndpointDown, CutShort))
 
         try:
-            for attempt in stamina.retry_context(
-                on=again, attempts=self.settings.attempts, timeout=None, wait_initial=0.5, wait_max=20.0
-            ):
-                attempt_number = attempt.num
-                with attempt:
-                    return self._ask(query)
+            with self._one_at_a_time:
+                for attempt in stamina.retry_context(
+                    on=again, attempts=self.settings.attempts, timeout=None, wait_initial=0.5, wait_max=20.0
+                ):
+                    attempt_number = attempt.num
+                    with attempt:
+                        return self._guarded(query)
         finally:
             self.counters.seconds += time.monotonic() - begun
         raise AssertionError("the retry loop ends by returning or raising")
+
+    def _guarded(self, query: str) -> list[Row]:
+        """One request, if the guard admits it; the guard is told how it ended."""
+        self.guard.admit()
+        begun = time.monotonic()
+        try:
+            rows = self._ask(query)
+        except (_Refused, _Banned) as error:
+            wait, banned = error.retry_after_s, isinstance(error, _Banned)
+            self.guard.refused(time.monotonic() - begun, str(error), wait, banned)
+            raise
+        except KbsyncError:
+            self.guard.failed(time.monotonic() - begun)
+            raise
+        self.guard.answered(time.monotonic() - begun)
+        return rows
 
     def _ask(self, query: str) -> list[Row]:
         """One request, one answer."""
@@ -119,7 +168,7 @@ class SparqlClient:
         try:
             with self._opener.open(request, timeout=self.settings.timeout_s) as response:
                 self._check_type(response)
-                body = self._read(response, deadline)
+                body = read_body(response, self.settings.max_answer_bytes, deadline, url)
         except KbsyncError:
             raise
         except urllib.error.HTTPError as error:
@@ -127,7 +176,7 @@ class SparqlClient:
                 excerpt = _excerpt(error)
             raise self._refusal(error.code, error.headers, excerpt) from None
         except TimeoutError:
-            raise EndpointDown(
+            raise _TimedOut(
                 f"no whole answer from {url} within {self.settings.timeout_s:g} s; "
                 f"lower source.page_size or raise source.timeout_s"
             ) from None
@@ -135,7 +184,7 @@ class SparqlClient:
             raise self._cut() from None
         except urllib.error.URLError as error:
             if isinstance(error.reason, TimeoutError):
-                raise EndpointDown(f"{url} did not answer within {self.settings.timeout_s:g} s") from None
+                raise _TimedOut(f"{url} did not answer within {self.settings.timeout_s:g} s") from None
             raise EndpointDown(f"can't reach {url}: {error.reason}; is the endpoint up?") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise EndpointDown(f"can't reach {url}: {error or type(error).__name__}") from None
@@ -147,6 +196,9 @@ class SparqlClient:
         wrapper.setMethod(POST)
         wrapper.setOnlyConneg(True)
         wrapper.addCustomHttpHeader("Accept", ACCEPT)
+        wrapper.addCustomHttpHeader("Accept-Encoding", ENCODINGS)
+        if self._authorization is not None:
+            wrapper.addCustomHttpHeader("Authorization", self._authorization)
         wrapper.setQuery(query)
         # its query() hides the headers of a refusal and reads error bodies of any size
         return wrapper._createRequest()
@@ -159,23 +211,6 @@ class SparqlClient:
                 f"{self.settings.endpoint} answered with {named} instead of SPARQL JSON; "
                 f"is it the query endpoint's own URL?"
             )
-
-    def _read(self, response: http.client.HTTPResponse, deadline: float) -> bytes:
-        """The body, read in blocks. Raises BadAnswer over the size cap and TimeoutError past the deadline."""
-        cap = self.settings.max_answer_bytes
-        blocks: list[bytes] = []
-        size = 0
-        while block := response.read1(BLOCK):
-            blocks.append(block)
-            size += len(block)
-            if size > cap:
-                raise BadAnswer(
-                    f"the answer of {self.settings.endpoint} is over {cap} bytes; "
-                    f"lower source.page_size or raise source.max_answer_bytes"
-                )
-            if time.monotonic() > deadline:
-                raise TimeoutError
-        return b"".join(blocks)
 
     def _rows(self, body: bytes) -> list[Row]:
         """Parse SPARQL 1.1 JSON results (W3C recommendation of 2013, section 3)."""
@@ -196,7 +231,7 @@ class SparqlClient:
             ) from None
 
     def _cut(self) -> BadAnswer:
-        return _CutShort(
+        return CutShort(
             f"the answer of {self.settings.endpoint} is cut short; its deadline may have passed: "
             f"lower source.page_size"
         )
@@ -208,40 +243,30 @@ class SparqlClient:
         if status == 403 and "banned" in excerpt.lower():
             until = re.search(r"banned until ([\w:.+-]+)", excerpt)
             when = f" until {until[1]}" if until else ""
-            return Throttled(f"{url} has banned this client{when}; pull less often and set source.contact", wait)
+            longest = max((s for s in (wait, _seconds_until(until[1]) if until else None) if s), default=None)
+            return _Banned(f"{url} has banned this client{when}; pull less often and set source.contact", longest)
         if status == 429 or (status == 503 and wait is not None):
             hint = f"; it says to wait {wait:.0f} s" if wait is not None else ""
             return _Refused(f"{url} refuses requests for now (HTTP {status}){hint}", wait)
-        if status >= 500 or status == 408:
+        if status in (408, 504) or (status >= 500 and "timeout" in excerpt.lower()):
+            return _TimedOut(f"{url} ran out of time (HTTP {status}); lower source.page_size")
+        if status >= 500:
             return EndpointDown(f"{url} answered with HTTP {status}; try again later")
         if status == 400:
             return SourceError(f"{url} rejects the query (HTTP 400): {_one_line(excerpt)}")
+        if status == 401 and self._authorization is None:
+            return SourceError(f"{url} answered with HTTP 401; it wants credentials: set KBSYNC_SOURCE__TOKEN")
         return SourceError(f"{url} answered with HTTP {status}; check source.endpoint and source.contact")
 
 
-def opener_for(url: str) -> urllib.request.OpenerDirector:
-    """An opener that heeds the environment's proxies, except for addresses of this machine."""
-    host = urllib.parse.urlsplit(url).hostname or ""
-    if host in ("localhost", "::1") or host.startswith("127."):
-        return urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    return urllib.request.build_opener()
-
-
-def retry_after_s(value: str | None, now: datetime) -> float | None:
-    """Seconds to wait from a Retry-After header: a number of seconds or an HTTP date (RFC 9110, 10.2.3).
-
-    None when there is no header or it can't be read.
-    """
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
+def _seconds_until(text: str) -> float | None:
+    """Seconds until a time in ISO 8601, or None where it is not one."""
     try:
-        when = parsedate_to_datetime(value)
+        when = datetime.fromisoformat(text)
     except ValueError:
         return None
     when = when.replace(tzinfo=UTC) if when.tzinfo is None else when
-    return max(0.0, (when - now).total_seconds())
+    return max(0.0, (when - datetime.now(UTC)).total_seconds())
 
 
 def _term(binding: dict[str, Any]) -> Term:

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from kbsync.errors import BadAnswer
 from kbsync.facts import Cursor, Item, Pulled, Reading, Statement, Value, ValueKind
@@ -25,6 +26,7 @@ from kbsync.settings import SourceSettings
 from kbsync.source import parse, queries
 from kbsync.source.client import Row, SparqlClient
 from kbsync.source.diff import diff
+from kbsync.source.paging import select_chunks, select_page
 
 CHUNK = 1000  # ids of one VALUES clause
 LOSS_FLOOR = 20  # more than this and than `source.max_shrink` gone at once is an endpoint's fault
@@ -104,12 +106,12 @@ def first_pull(
     reader = Reader(client, relation, settings, known_labels, baseline=True)
     after = ""
     while True:
-        rows = client.select(queries.snapshot(relation, after, settings.page_size))
+        rows, size = select_page(client, settings.page_size, partial(queries.snapshot, relation, after))
         keys = {row["item"].value for row in rows if "item" in row}
         if keys:
             yield reader.page(parse.statements(relation, rows), (), None)
             after = max(keys)
-        if len(keys) < settings.page_size:
+        if len(keys) < size:
             break
     yield Page(relation, True, Cursor(until, "") if until is not None else None)
 
@@ -210,14 +212,26 @@ def newest(page: Page, readings: Mapping[str, Reading], now: datetime) -> Page:
     )
 
 
+def read_items(
+    client: SparqlClient,
+    relation: str,
+    items: Sequence[str],
+    settings: SourceSettings,
+    *,
+    known_labels: Container[str] = (),
+) -> Page:
+    """All statements of `relation` on chosen items, whether or not they have any, as a page without a cursor."""
+    return Reader(client, relation, settings, known_labels).read(items, None)
+
+
 def fetch_labels(client: SparqlClient, ids: Sequence[str], language: str) -> dict[str, Item]:
     """Label, revision and time of each of `ids` (items or properties), asked in VALUES chunks.
 
     An id that the source does not have comes back with nothing but itself.
     """
     items: dict[str, Item] = {}
-    for chunk in chunks(ids, CHUNK):
-        items |= parse.named(client.select(queries.labels(chunk, language)), language)
+    for _, rows in select_chunks(client, ids, CHUNK, lambda chunk: queries.labels(chunk, language)):
+        items |= parse.named(rows, language)
     return {one: items.get(one, Item(one, None, None, None, None)) for one in ids}
 
 
@@ -240,8 +254,9 @@ class Reader:
     def read(self, items: Sequence[str], cursor: Cursor | None) -> Page:
         """All statements of `items`, which may turn out to have none."""
         parsed = parse.Parsed()
-        for chunk in chunks(items, CHUNK):
-            part = parse.statements(self.relation, self.client.select(queries.statements_of(self.relation, chunk)))
+        of = self.relation
+        for _, rows in select_chunks(self.client, items, CHUNK, lambda ids: queries.statements_of(of, ids)):
+            part = parse.statements(of, rows)
             parsed.versions |= part.versions
             parsed.statements += part.statements
             parsed.counts += part.counts
@@ -301,8 +316,8 @@ class Reader:
     def _redirects(self, items: Sequence[str]) -> dict[str, str]:
         """Those of `items` that are `owl:sameAs` another, and which."""
         targets: dict[str, str] = {}
-        for chunk in chunks(items, CHUNK):
-            for row in self.client.select(queries.redirects(chunk)):
+        for _, rows in select_chunks(self.client, items, CHUNK, queries.redirects):
+            for row in rows:
                 item, target = parse.entity_id(row.get("item")), parse.entity_id(row.get("target"))
                 if item is not None and target is not None and target != item:
                     targets[item] = min(target, targets.get(item, target))
@@ -340,7 +355,7 @@ def _window(
         overlap = min(timedelta(seconds=settings.overlap_s), cursor.modified - earliest)
         since = (cursor.modified - overlap, "")
     while True:
-        rows = client.select(queries.changed(relation, since, until, settings.page_size))
+        rows, size = select_page(client, settings.page_size, partial(queries.changed, relation, since, until))
         keys = [
             (modified, row["item"].value)
             for row in rows
@@ -354,7 +369,7 @@ def _window(
             if item in found and last.modified == since[0]:
                 last = max(Cursor(since[0], item), cursor)
             yield sorted(found), last
-        if len(rows) < settings.page_size:
+        if len(rows) < size:
             return
 
 
@@ -364,9 +379,10 @@ def _moved(
     """Of the tracked subjects not read yet: those at another revision, and those without a statement."""
     stale: set[str] = set()
     lost: set[str] = set()
-    for chunk in chunks(sorted(one for one in known if one not in read), CHUNK):
+    left = sorted(one for one in known if one not in read)
+    for chunk, rows in select_chunks(client, left, CHUNK, lambda ids: queries.versions(relation, ids)):
         seen: dict[str, int | None] = {}
-        for row in client.select(queries.versions(relation, chunk)):
+        for row in rows:
             if (item := parse.entity_id(row.get("item"))) is not None:
                 seen[item] = parse.integer(row.get("version"))
         lost.update(one for one in chunk if one not in seen)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
+from functools import partial
 
 from kbsync.errors import BadAnswer
 from kbsync.settings import SourceSettings
 from kbsync.source import parse, queries
 from kbsync.source.client import SparqlClient
+from kbsync.source.paging import select_chunks, select_page
 from kbsync.source.pull import CHUNK, Page, Reader, chunks
 
 
@@ -22,7 +24,7 @@ def snapshot(
     reader = Reader(client, relation, settings, known_labels)
     after = ""
     while True:
-        rows = client.select(queries.snapshot(relation, after, settings.page_size))
+        rows, _ = select_page(client, settings.page_size, partial(queries.snapshot, relation, after))
         keys = {row["item"].value for row in rows if "item" in row}
         if not keys:
             return
@@ -49,8 +51,7 @@ def read_again(
 def with_statements(client: SparqlClient, relation: str, items: Sequence[str]) -> set[str]:
     """Those of `items` that have a statement of `relation`."""
     found: set[str] = set()
-    for chunk in chunks(items, CHUNK):
-        rows = client.select(queries.versions(relation, chunk))
+    for _, rows in select_chunks(client, items, CHUNK, partial(queries.versions, relation)):
         found.update(item for row in rows if (item := parse.entity_id(row.get("item"))) is not None)
     return found
 
@@ -58,6 +59,6 @@ def with_statements(client: SparqlClient, relation: str, items: Sequence[str]) -
 def not_deleted(client: SparqlClient, statements: Sequence[str]) -> set[str]:
     """Those of `statements` (by id) that the source still knows."""
     left = set(statements)
-    for chunk in chunks(statements, CHUNK):
-        left -= {key for row in client.select(queries.deleted(chunk)) if (key := parse.statement_id(row.get("st")))}
+    for _, rows in select_chunks(client, statements, CHUNK, queries.deleted):
+        left -= {key for row in rows if (key := parse.statement_id(row.get("st")))}
     return left

@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -23,19 +24,22 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from kbsync.errors import KbsyncError, SourceError, Stopped, StoreError
 from kbsync.settings import ScheduleSettings, Settings
-from kbsync.store import daemons, reconciles, runs, triggers
+from kbsync.store import daemons, reconciles, runs, touches, triggers
 from kbsync.store.engine import Store
 from kbsync.store.tables import RunStatus, Wants
 from kbsync.sync.clock import now
+from kbsync.sync.follower import Follower
 from kbsync.sync.progress import Progress
 from kbsync.sync.reconcile import ReconcileReport, reconcile_once
-from kbsync.sync.run import Report, sync_once
+from kbsync.sync.run import STREAM, Report, sync_once
 from kbsync.sync.workbench import Workbench
 
 log = structlog.get_logger("kbsync")
 
 PATIENCE = timedelta(seconds=60)  # a daemon that has not beaten for so long is gone
 _BEAT_S = 10.0
+_BURST_S = 5.0  # between two runs that the stream asks for: edits come in bursts
+_BEHIND_S = 60.0  # between two tries to read what the endpoint did not show yet
 
 
 def schedule_of(settings: ScheduleSettings) -> Any:
@@ -65,7 +69,9 @@ def overdue(store: Store, schedule: Any, at: datetime) -> bool:
     """Whether a run should have started since the last one that reached its end (or none ever did)."""
     ended = (RunStatus.PUBLISHED, RunStatus.UNCHANGED, RunStatus.REJECTED, RunStatus.WAITING)
     with store.read() as tx:
-        last = next((run for run in runs.runs(tx, limit=200) if run.status in ended), None)
+        last = next(
+            (run for run in runs.runs(tx, limit=200) if run.status in ended and run.trigger != STREAM), None
+        )
     if last is None:
         return True
     due = schedule.get_next_fire_time(last.started_at, last.started_at + timedelta(seconds=1))
@@ -87,6 +93,8 @@ class Daemon:
         self._sync, self._reconcile = sync, reconcile
         self._stop = threading.Event()
         self._due, self._reconcile_due = threading.Event(), threading.Event()
+        self._touched = threading.Event()
+        self._looked_at = 0.0
         self._schedule = schedule_of(settings.schedule)
         self._reconcile_schedule = reconcile_schedule(settings.schedule)
         self._daemon_id = 0
@@ -110,6 +118,7 @@ class Daemon:
         scheduler.start()
         beating = threading.Thread(target=self._beat, args=(job,), daemon=True)
         beating.start()
+        follower = self._follow()
         try:
             if overdue(store, self._schedule, now()):
                 self._once(self._sync, "startup")
@@ -118,11 +127,22 @@ class Daemon:
             self._loop(store)
         finally:
             self._stop.set()
+            if follower is not None:
+                follower.stop()
             scheduler.shutdown(wait=False)
             beating.join(timeout=_BEAT_S)
             with suppress(StoreError), store.begin() as tx:
                 daemons.stop(tx, self._daemon_id, now())
             self.bench.close()
+
+    def _follow(self) -> Follower | None:
+        """Follow the mutation stream, where the settings want it: a touched item is read within seconds."""
+        if not self.settings.source.stream:
+            return None
+        self.bench.follows_stream = True
+        follower = Follower(self.bench, self._touched.set)
+        follower.start()
+        return follower
 
     def _register(self, store: Store) -> None:
         with store.begin() as tx:
@@ -156,6 +176,8 @@ class Daemon:
                 self._once(self._sync, "trigger")
             elif Wants.RECONCILE in wanted:
                 self._once(self._reconcile, "trigger")
+            elif self._touches(store):
+                self._once(self._sync, STREAM)
             elif self._reconcile_due.is_set():
                 self._reconcile_due.clear()
                 self._once(self._reconcile, "schedule")
@@ -169,6 +191,21 @@ class Daemon:
         except StoreError as error:
             log.warning("the store can't be read", error=str(error))
             return set()
+
+    def _touches(self, store: Store) -> bool:
+        """Whether the stream has touched something, or the endpoint was behind with what it touched before."""
+        since = time.monotonic() - self._looked_at
+        news = self._touched.is_set()
+        if not self.settings.source.stream or since < (_BURST_S if news else _BEHIND_S):
+            return False
+        self._looked_at = time.monotonic()
+        self._touched.clear()
+        try:
+            with store.read() as tx:
+                return news or bool(touches.pending(tx))
+        except StoreError as error:
+            log.warning("the store can't be read", error=str(error))
+            return False
 
     def _once(self, work: Callable[[Workbench, str], Report | ReconcileReport], trigger: str) -> None:
         """One run. A failure is logged and stored; the daemon goes on to the next time."""

@@ -4,33 +4,58 @@ from __future__ import annotations
 
 from collections import Counter
 
+import structlog
+
+from kbsync.errors import SourceError
 from kbsync.source import pull as source
 from kbsync.source.client import SparqlClient
 from kbsync.store import known, mirror, readings
+from kbsync.sync import streaming
+from kbsync.sync.asking import asking
 from kbsync.sync.clock import now
 from kbsync.sync.gathering import gather
 from kbsync.sync.progress import Task
 from kbsync.sync.workbench import Workbench
 
+log = structlog.get_logger("kbsync")
 
-def pull(bench: Workbench, run_id: int, task: Task) -> Counter[str]:
+
+def pull(bench: Workbench, run_id: int, task: Task, only_touched: bool = False) -> Counter[str]:
     """Bring the store up to the endpoint's own time, relation by relation; counts by named outcome.
 
+    With `source.stream` the items that the stream has touched are read too; `only_touched` leaves out the tails.
     What was read before an error stays, with its cursor: the next run goes on from there.
     """
     settings = bench.settings
-    client = SparqlClient(settings.source)
     counts: Counter[str] = Counter()
     seen_labels: set[str] = set()
-    _label_relations(bench, client)
-    task.total(len(settings.watch.relations))
-    for relation in settings.watch.relations:
-        task.describe(relation)
-        counts += pull_relation(bench, client, run_id, relation, seen_labels)
-        task.advance()
-    counts += gather(bench, client)
+    with asking(bench) as client:
+        _label_relations(bench, client)
+        if settings.source.stream and not bench.follows_stream:
+            counts += _drain(bench)
+        relations = () if settings.source.stream and only_touched else settings.watch.relations
+        task.total(len(relations))
+        for relation in relations:
+            task.describe(relation)
+            counts += pull_relation(bench, client, run_id, relation, seen_labels)
+            task.advance()
+        if settings.source.stream:
+            counts += streaming.read_pending(bench, client, run_id, seen_labels)
+        counts += gather(bench, client)
     counts["requests"] = client.counters.requests
-    return counts
+    counts["refused"] = client.guard.refused_now
+    counts["waited_s"] = round(client.guard.waited_s)
+    return +counts
+
+
+def _drain(bench: Workbench) -> Counter[str]:
+    """What the stream has told since the last sync. A stream that is down fails no run: the tails go on."""
+    try:
+        found = streaming.drain(bench, bench.settings.source.stream_drain_s)
+    except SourceError as error:
+        log.warning("the stream can't be read; the tail goes on without it", error=str(error))
+        return Counter({"stream: not read": 1})
+    return Counter({f"stream: {outcome}": number for outcome, number in found.items()})
 
 
 def _label_relations(bench: Workbench, client: SparqlClient) -> None:

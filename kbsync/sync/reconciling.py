@@ -31,6 +31,7 @@ from kbsync.source.divergence import divergences, label_divergences, loses
 from kbsync.source.pull import Page
 from kbsync.store import known, mirror, readings, reconciles
 from kbsync.store.reconciles import COMPLETE, Reconciled
+from kbsync.sync.asking import asking
 from kbsync.sync.clock import now
 from kbsync.sync.progress import Task
 from kbsync.sync.pulling import pull_relation
@@ -58,22 +59,22 @@ def reconcile(
     that throttles, or that can't be reached when a relation begins, ends the pass: Throttled, EndpointDown. What
     was completed stays.
     """
-    client = SparqlClient(bench.settings.source)
     results: list[Reconciled] = []
     counts: Counter[str] = Counter()
     seen_labels: set[str] = set()
     with bench.store.read() as tx:
         task.total(sum(len(known.versions(tx, relation)) for relation in relations))
-    for relation in relations:
-        task.describe(relation)
-        one = _Pass(bench, client, run_id, relation, task, seen_labels)
-        result = one.run(alone)
-        counts += one.counts
-        counts["divergences"] += sum(result.counts.values())
-        counts["relations complete" if result.complete else f"relations kept: {result.outcome}"] += 1
-        if not result.complete:
-            log.warning("nothing was retired", run=run_id, relation=relation, reason=result.reason)
-        results.append(result)
+    with asking(bench) as client:
+        for relation in relations:
+            task.describe(relation)
+            one = _Pass(bench, client, run_id, relation, task, seen_labels)
+            result = one.run(alone)
+            counts += one.counts
+            counts["divergences"] += sum(result.counts.values())
+            counts["relations complete" if result.complete else f"relations kept: {result.outcome}"] += 1
+            if not result.complete:
+                log.warning("nothing was retired", run=run_id, relation=relation, reason=result.reason)
+            results.append(result)
     counts["requests"] = client.counters.requests
     return results, +counts  # without zeros
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kbsync.errors import ConfigError, KbsyncError, Stopped, StoreError
+from kbsync.errors import CircuitOpen, ConfigError, KbsyncError, Stopped, StoreError
 from kbsync.store import runs, triggers
 from kbsync.store.tables import RunStatus, Wants
 from kbsync.sync.clock import now
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Ending = tuple[RunStatus, str | None]  # and why
 
+STREAM = "stream"  # the trigger of a run that only reads what the mutation stream has touched
 _BEAT_S = 60.0  # well under the patience of `runs.interrupt_stale_runs`
 
 
@@ -53,7 +54,7 @@ def sync_once(bench: Workbench, trigger: str = "manual", force: bool = False) ->
     check_watched(bench)
     started = time.monotonic()
     run_id = begin(bench, trigger, Wants.SYNC)
-    sync = Sync(bench, run_id, force)
+    sync = Sync(bench, run_id, force, only_touched=trigger == STREAM)
     with carried(bench, run_id) as end:
         _mend(bench)
         status, reason = end(*sync.run())
@@ -83,7 +84,8 @@ def begin(bench: Workbench, trigger: str, wants: Wants) -> int:
     with bench.store.begin() as tx:
         runs.interrupt_stale_runs(tx, now())
         run_id = runs.start_run(tx, trigger, now(), settings)
-        triggers.take(tx, run_id, wants)
+        if trigger != STREAM:  # who asked for a sync wants all of it
+            triggers.take(tx, run_id, wants)
     return run_id
 
 
@@ -109,6 +111,9 @@ def carried(bench: Workbench, run_id: int) -> Iterator[Callable[[RunStatus, str 
         ) from None
     except Stopped as error:
         _end(bench, run_id, RunStatus.INTERRUPTED, str(error))
+        raise
+    except CircuitOpen as error:
+        _end(bench, run_id, RunStatus.PAUSED, str(error))
         raise
     except KbsyncError as error:
         _end(bench, run_id, RunStatus.FAILED, str(error))

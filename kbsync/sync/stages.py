@@ -40,6 +40,7 @@ class Sync:
     bench: Workbench
     run_id: int
     force: bool = False
+    only_touched: bool = False
     counts: dict[str, Mapping[str, float]] = field(default_factory=dict)
     metrics: list[Metric] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
@@ -71,7 +72,7 @@ class Sync:
     def pull(self) -> None:
         """Wikidata → changes → rows."""
         with self._stage("pull", unit="relations") as task:
-            self._count("pull", pull(self.bench, self.run_id, task))
+            self._count("pull", pull(self.bench, self.run_id, task, self.only_touched))
 
     def plan(self) -> Planned:
         """Facts in the store → the live set wanted, in words."""

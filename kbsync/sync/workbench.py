@@ -40,6 +40,7 @@ class Workbench:
         self.settings = settings
         self.progress: Progress = progress or Silent()
         self.sentences: list[str] | None = None  # stand in for the store's facts in C, where they are set in time
+        self.follows_stream = False  # a thread of this process does, so a run need not read it
         self._perplexity: float | None = None
 
     def __enter__(self) -> Workbench:

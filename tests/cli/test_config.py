@@ -76,12 +76,14 @@ def test_passwords_are_masked(url: str, shown: str) -> None:
     assert "secret" not in str(values)
 
 
-def test_an_endpoint_may_have_a_password_too(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same holds for the endpoint's URL, in every output."""
-    monkeypatch.setenv("KBSYNC_SOURCE__ENDPOINT", "https://me:secret@host/sparql")
+def test_an_endpoint_with_a_password_in_it_is_refused(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it comes from, and without showing it: the secret has a setting of its own."""
+    monkeypatch.setenv("KBSYNC_SOURCE__ENDPOINT", "https://me:secret@localhost/sparql")
     for words in (["config", "show"], ["config", "show", "--json"]):
-        assert "secret" not in call(*words).output
-        assert "https://me:***@host/sparql" in call(*words).output
+        result = call(*words)
+        assert result.exit_code == 2
+        assert "secret@" not in result.output
+        assert "KBSYNC_SOURCE__TOKEN" in result.output
 
 
 def test_a_wrong_value_is_named(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,3 +116,21 @@ def test_order_is_the_classes(config: Path) -> None:
     """Settings come in the order in which they are documented."""
     expected = [f"{name}.{key}" for name, table in Settings().model_dump().items() for key in table]
     assert list(values_of(config)) == expected
+
+
+def test_a_token_is_never_printed(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither as TOML, which can be loaded all the same, nor as JSON."""
+    monkeypatch.setenv("KBSYNC_SOURCE__TOKEN", "hush")
+    shown = call("config", "show").stdout
+    assert "hush" not in shown
+    assert "# token is set, and not shown  # environment" in shown
+    assert "token" not in tomllib.loads(shown)["source"]
+    printed = call("config", "show", "--json")
+    assert "hush" not in printed.stdout
+    assert data(printed)["source"]["token"]["origin"] == "environment"
+
+
+def test_a_budget_that_is_off_is_printed_as_such(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output gives the same settings again."""
+    monkeypatch.setenv("KBSYNC_SOURCE__SECONDS_PER_MINUTE", "off")
+    assert tomllib.loads(call("config", "show").stdout)["source"]["seconds_per_minute"] == "off"

@@ -7,7 +7,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,14 @@ import torch
 from safetensors.torch import save_file
 
 from kbsync.cli import checks
+from kbsync.facts import EndpointState
 from kbsync.settings import share
 from kbsync.source.embedded import EmbeddedWikidata
-from kbsync.store import daemons, schema
+from kbsync.source.transport import place_of
+from kbsync.store import daemons, endpoints, schema
 from kbsync.store.engine import open_store
 from tests.cli.conftest import Call
+from tests.source.faults import Answer, serve
 
 Checks = dict[str, dict[str, Any]]
 
@@ -263,3 +266,17 @@ def test_daemon_and_checkpoint(told: Call, config: Path) -> None:
     assert found["checkpoint"]["level"] == "fail"
     assert found["checkpoint"]["then"] == "kbsync checkpoint rollback"
     assert "model-1" in found["checkpoint"]["text"]
+
+
+def test_an_endpoint_that_wants_to_be_left_alone_is_not_asked(call: Call, config: Path) -> None:
+    """Looking whether a ban is over is what makes bans longer: the store's word is enough."""
+    until = datetime.now(UTC) + timedelta(hours=1)
+    with serve(Answer()) as faults:
+        config.write_text(f'{config.read_text()}[source]\nendpoint = "{faults.url}"\n')
+        with open_store(f"sqlite:///{config.parent}/kbsync.db") as store, store.begin() as tx:
+            state = EndpointState(place_of(faults.url), 1, 1, until, "banned this client")
+            endpoints.save_endpoint(tx, state, until)
+        found = examine(call)["endpoint"]
+        assert faults.methods == []
+    assert found["level"] == "fail"
+    assert f"left alone until {until:%Y-%m-%d %H:%M}" in found["text"]

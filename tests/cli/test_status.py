@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from kbsync.evaluate.room import Room
-from kbsync.store import daemons, outcomes, runs, triggers
+from kbsync.facts import EndpointState
+from kbsync.store import daemons, endpoints, outcomes, runs, triggers
 from kbsync.store.engine import Store, open_store
 from tests.cli.conftest import Call, data, error
 
@@ -114,3 +115,20 @@ def test_the_doctor_passes_the_warning_on(told: Call, config: Path) -> None:
     found = {one["name"]: one for one in json.loads(told("doctor", "--offline", "--json").stdout)["checks"]}
     assert found["room"]["level"] == "warn"
     assert "repair does little" in found["room"]["text"]
+
+
+def test_an_endpoint_that_is_left_alone(told: Call, config: Path) -> None:
+    """Until when and why, in words and in JSON; one whose time is over is no news."""
+    later = datetime.now(UTC) + timedelta(hours=1)
+    with opened(config) as store, store.begin() as tx:
+        banned = EndpointState("query.example.org", 1, 1, later, "banned this client", requests=7, refused=1)
+        past = EndpointState("old.example.org", 1, 1, later - timedelta(hours=2), "HTTP 429")
+        for state in (banned, past):
+            endpoints.save_endpoint(tx, state, later)
+    found = {one["host"]: one for one in data(told("status", "--json"))["endpoints"]}
+    assert found["query.example.org"]["next_try_at"][:16] == f"{later:%Y-%m-%dT%H:%M}"
+    assert found["query.example.org"]["requests"] == 7
+    assert found["old.example.org"]["next_try_at"] is None
+    shown = told("status").stdout
+    assert f"query.example.org is left alone until {later:%Y-%m-%d %H:%M}" in shown
+    assert "old.example.org" not in shown

@@ -1,4 +1,4 @@
-"""An HTTP server on loopback that answers each request with the next fault of a script."""
+"""An HTTP server on loopback that answers each request with the next fault of a script, or of a function."""
 
 from __future__ import annotations
 
@@ -30,14 +30,18 @@ class Answer:
 
 @dataclass
 class Faults:
-    """A running server. Answers are taken from `script` in order; the last one is repeated."""
+    """A running server. Answers are taken from `script` in order; the last one is repeated.
+
+    An entry may be a function from the query to its answer: a proxy that passes some through.
+    """
 
     url: str
-    script: list[Answer]
+    script: list[Answer | Callable[[str], Answer]]
     queries: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     methods: list[str] = field(default_factory=list)
     fields: list[list[str]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
 
 
 def _handler(faults: Faults) -> type[BaseHTTPRequestHandler]:
@@ -54,8 +58,10 @@ def _handler(faults: Faults) -> type[BaseHTTPRequestHandler]:
 
         def _answer(self) -> None:
             faults.methods.append(self.command)
+            faults.paths.append(self.path)
             faults.headers.append({k.lower(): v for k, v in self.headers.items()})
-            answer = faults.script.pop(0) if len(faults.script) > 1 else faults.script[0]
+            found = faults.script.pop(0) if len(faults.script) > 1 else faults.script[0]
+            answer = found if isinstance(found, Answer) else found(faults.queries[-1])
             with contextlib.suppress(OSError):
                 self._send(answer)
 
@@ -88,7 +94,7 @@ def _handler(faults: Faults) -> type[BaseHTTPRequestHandler]:
 
 
 @contextlib.contextmanager
-def serve(*script: Answer) -> Iterator[Faults]:
+def serve(*script: Answer | Callable[[str], Answer]) -> Iterator[Faults]:
     """Run a server of faults for the length of the context."""
     faults = Faults("", list(script))
     make: Callable[..., BaseHTTPRequestHandler] = _handler(faults)

@@ -77,7 +77,9 @@ def test_a_closed_port_is_endpoint_down_after_all_attempts(settings_for: Make) -
 
 def test_an_unknown_host_is_endpoint_down(settings_for: Make) -> None:
     """A name that does not resolve is EndpointDown too."""
-    client = SparqlClient(settings_for("http://nowhere.invalid/sparql", attempts=1))
+    client = SparqlClient(
+        settings_for("http://nowhere.invalid/sparql", attempts=1, allowed_hosts=["nowhere.invalid"])
+    )
     with pytest.raises(EndpointDown, match=r"nowhere\.invalid"):
         client.select(QUERY)
 
@@ -280,12 +282,44 @@ def test_a_malformed_query_is_rejected_by_a_real_server(client: SparqlClient) ->
     assert "\n" not in str(caught.value)
 
 
-def test_a_redirect_to_a_page_is_a_bad_answer(settings_for: Make) -> None:
-    """A POST that is redirected comes back as a page, which is named, not parsed."""
-    with serve(Answer(body=b"<html>", content_type="text/html")) as target:
-        moved = Answer(status=301, headers={"Location": target.url}, body=b"")
-        with serve(moved) as faults, pytest.raises(BadAnswer, match="HTML"):
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_on_the_same_host_is_followed_as_a_post(settings_for: Make, status: int) -> None:
+    """The query goes on to the new path with its body, its method and its headers."""
+    with serve(Answer(status=status, headers={"Location": "/moved"}), Answer()) as faults:
+        assert SparqlClient(settings_for(faults.url, token="s3cret")).select(QUERY)
+        assert faults.methods == ["POST", "POST"]
+        assert faults.queries == [QUERY, QUERY]
+        assert faults.paths == ["/sparql", "/moved"]
+        assert {one["authorization"] for one in faults.headers} == {"Bearer s3cret"}
+        assert len({one["user-agent"] for one in faults.headers}) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_to_another_host_is_refused(settings_for: Make, status: int) -> None:
+    """Another port is another host: it is named, and never asked."""
+    with serve(Answer()) as other, serve(Answer(status=status, headers={"Location": other.url})) as faults:
+        with pytest.raises(SourceError, match="redirects to another host, 127") as caught:
             SparqlClient(settings_for(faults.url)).select(QUERY)
+        assert other.methods == []
+        assert len(faults.methods) == 1
+    assert "\n" not in str(caught.value)
+
+
+def test_a_redirect_without_an_end_is_named(settings_for: Make) -> None:
+    """A loop ends in an error, after a few requests."""
+    with serve(Answer(status=307, headers={"Location": "/sparql"})) as faults:
+        with pytest.raises(SourceError, match="redirects without an end"):
+            SparqlClient(settings_for(faults.url, attempts=1)).select(QUERY)
+        assert len(faults.methods) == 4
+
+
+def test_the_body_of_a_redirect_is_not_read(settings_for: Make) -> None:
+    """A redirect that drips a body without an end costs nothing."""
+    drip = Answer(status=302, headers={"Location": "/moved"}, body=b"x" * 10_000, drip_s=0.05)
+    with serve(drip, Answer()) as faults:
+        begun = time.monotonic()
+        assert SparqlClient(settings_for(faults.url)).select(QUERY)
+        assert time.monotonic() - begun < 5
 
 
 def test_a_sleep_that_is_stopped_ends_the_query(settings_for: Make) -> None:
@@ -308,7 +342,9 @@ def test_proxies_are_not_asked_for_loopback(settings_for: Make, monkeypatch: pyt
     with serve(Answer()) as faults:
         assert SparqlClient(settings_for(faults.url, attempts=1)).select(QUERY)
     with pytest.raises(EndpointDown):
-        SparqlClient(settings_for("http://wikidata.invalid/sparql", attempts=1)).select(QUERY)
+        SparqlClient(
+            settings_for("http://wikidata.invalid/sparql", attempts=1, allowed_hosts=["wikidata.invalid"])
+        ).select(QUERY)
 
 
 @pytest.mark.parametrize(

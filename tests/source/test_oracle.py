@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import lzma
+import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from kbsync.facts import Change, ChangeKind, Value, ValueKind
+from kbsync.facts import Change, ChangeKind, Touch, Value, ValueKind
 from kbsync.settings import SourceSettings
 from kbsync.source.client import SparqlClient
 from kbsync.source.embedded import EmbeddedWikidata
+from kbsync.source.guard import Guard
+from kbsync.source.mutations import Known, Mutation, decode, judge
+from kbsync.source.pull import assemble
+from kbsync.source.stream import MutationStream
+from kbsync.source.touched import read_touched
 from kbsync.sync.reconcile import reconcile_once
 from tests.source.bench import found_by, tail, workbench
 from tests.source.conftest import DATA
-from tests.source.mirror import Mirror
+from tests.source.events import disordered, events_of, replay
+from tests.source.mirror import EPOCH, Mirror
 
 Diff = tuple[str, str, str, str]  # item, property, object as text, sign
 
@@ -52,9 +61,11 @@ def test_the_changes_of_four_windows_are_the_exact_net_difference(
     mirrors = [Mirror(relation) for relation in relations]
     for mirror in mirrors:
         assert mirror.pull(client, settings) == []
+    followers = copy.deepcopy(mirrors)  # the same first pull, then the stream alone
     for number in ("1", "2", "3", "4"):
         before = {m.relation: m.facts() for m in mirrors}
-        slice_server.update(lzma.decompress((DATA / f"change-{number}.ru.xz").read_bytes()).decode())
+        update = lzma.decompress((DATA / f"change-{number}.ru.xz").read_bytes()).decode()
+        slice_server.update(update)
         changes = [change for mirror in mirrors for change in mirror.pull(client, settings)]
         found = signed(changes)
         assert len(found) == len(set(found))
@@ -62,6 +73,10 @@ def test_the_changes_of_four_windows_are_the_exact_net_difference(
         for mirror in mirrors:
             mine = [c for c in changes if c.relation == mirror.relation]
             assert mirror.facts() == applied(before[mirror.relation], mine)
+        by_stream = followed(followers, client, settings_for, disordered(events_of(update, WHEN), int(number)))
+        assert sorted(signed(by_stream)) == sorted(found)
+        for mirror, follower in zip(mirrors, followers, strict=True):
+            assert rows_of(follower) == rows_of(mirror)
     again = [change for mirror in mirrors for change in mirror.pull(client, settings)]
     assert again == []
     assert all(Mirror(m.relation).pull(client, settings) == [] for m in mirrors[:1])
@@ -101,3 +116,58 @@ def applied(facts: set[tuple[str, Value]], changes: Iterable[Change]) -> set[tup
         assert (change.kind is ChangeKind.REPLACED) == (change.old is not None and change.new is not None)
         assert change.new is None or change.new.kind is not ValueKind.UNKNOWN
     return facts
+
+
+WHEN = "2024-06-01T00:00:00Z"
+
+
+def rows_of(mirror: Mirror) -> set[object]:
+    """Every live statement with all its parts."""
+    return {statement for rows in mirror.statements.values() for statement in rows.values()}
+
+
+def followed(
+    mirrors: list[Mirror], client: SparqlClient, settings_for: Callable[..., SourceSettings], events: list[str]
+) -> list[Change]:
+    """What a stream of these events changes, over HTTP, with cuts."""
+    by_relation = {mirror.relation: mirror for mirror in mirrors}
+    pending: dict[tuple[str, str], Touch] = {}
+    outcomes: Counter[str] = Counter()
+    tracked_by = {relation: mirror.tracked for relation, mirror in by_relation.items()}
+    with replay(events, [100, 1, 37]) as server:
+        settings = settings_for(client.settings.endpoint, stream_url=server.url, page_size=200)
+        stream = MutationStream(settings, Guard(settings), lambda _seconds: None)
+        until = time.monotonic() + 60
+        for message in stream.read(None, EPOCH, until, lambda: sum(outcomes.values()) < len(events)):
+            if message is None:
+                continue
+            one = decode(message.data)
+            if not isinstance(one, Mutation):
+                outcomes[one] += 1
+                continue
+            tracked = frozenset(relation for relation, items in tracked_by.items() if one.item in items)
+            read = {
+                (relation, one.item): version
+                for relation, mirror in by_relation.items()
+                if (version := mirror.versions.get(one.item)) is not None
+            }
+            mine = {key: touch for key, touch in pending.items() if key[1] == one.item}
+            outcome, touches = judge(one, by_relation, Known({one.item: tracked}, read, mine), EPOCH)
+            outcomes[outcome] += 1
+            pending |= {(touch.relation, touch.item): touch for touch in touches}
+    assert outcomes.total() == len(events)
+    assert outcomes["filtered: canary"] == outcomes["filtered: malformed event"] == 3
+    assert outcomes["duplicate"] + outcomes["older"] > 0
+    changes: list[Change] = []
+    for relation, mirror in by_relation.items():
+        touched = [touch for touch in pending.values() if touch.relation == relation]
+        pages = read_touched(client, relation, touched, settings, known_labels=mirror.labels)
+        for page, settled in pages:
+            known = {subject: tuple(mirror.statements.get(subject, {}).values()) for subject in page.subjects}
+            pulled = assemble(page, known, EPOCH)
+            mirror.commit(pulled)
+            changes += pulled.changes
+            for touch in settled:
+                del pending[touch.relation, touch.item]
+    assert pending == {}
+    return changes

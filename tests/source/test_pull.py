@@ -443,12 +443,12 @@ class Breaking(SparqlClient):
 
     fail_at = 0
 
-    def select(self, query: str) -> list[Row]:
+    def select(self, query: str, *, can_shrink: bool = False) -> list[Row]:
         """Answer, or fail when the count is reached."""
         self.fail_at -= 1
         if self.fail_at == 0:
             raise EndpointDown("gone")
-        return super().select(query)
+        return super().select(query, can_shrink=can_shrink)
 
 
 def test_an_endpoint_that_fails_anywhere_leaves_a_state_to_go_on_from(

@@ -17,7 +17,7 @@ from kbsync.source.client import Row, SparqlClient
 from kbsync.source.embedded import EmbeddedWikidata
 from kbsync.store import known, reconciles
 from kbsync.store.tables import RunStatus
-from kbsync.sync import reconciling
+from kbsync.sync import asking
 from kbsync.sync.reconcile import ReconcileReport, reconcile_once
 from kbsync.sync.workbench import Workbench
 from tests.source.bench import found_by, tail, workbench
@@ -231,9 +231,9 @@ class Capped(SparqlClient):
 
     pages = 0
 
-    def select(self, query: str) -> list[Row]:
+    def select(self, query: str, *, can_shrink: bool = False) -> list[Row]:
         """Answer, but leave out what the cap cuts."""
-        answer = super().select(query)
+        answer = super().select(query, can_shrink=can_shrink)
         if "SELECT DISTINCT ?item WHERE { ?item p:P6 ?any" in query:
             self.pages += 1
             return answer if self.pages == 1 else []
@@ -243,11 +243,11 @@ class Capped(SparqlClient):
 class Failing(Capped):
     """One that fails there."""
 
-    def select(self, query: str) -> list[Row]:
+    def select(self, query: str, *, can_shrink: bool = False) -> list[Row]:
         """Answer once."""
         if "SELECT DISTINCT ?item WHERE { ?item p:P6 ?any" in query and self.pages:
             raise EndpointDown("the endpoint took longer than 20 s")
-        return super().select(query)
+        return super().select(query, can_shrink=can_shrink)
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_an_incomplete_snapshot_retires_nothing(
     bench: Workbench, filled: EmbeddedWikidata, monkeypatch: pytest.MonkeyPatch, client: type, reason: str
 ) -> None:
     """A snapshot that ends early, or breaks off: named, nothing retired, and the others are compared."""
-    monkeypatch.setattr(reconciling, "SparqlClient", client)
+    monkeypatch.setattr(asking, "SparqlClient", client)
     drop(filled, "Q101", "A", "S")
     before = facts(bench)
     done = reconcile_once(bench, alone=True)
@@ -309,10 +309,10 @@ def test_an_endpoint_that_is_away_ends_the_pass(bench: Workbench, monkeypatch: p
     """Nothing answers: the run fails by name, and no relation is called complete."""
 
     class Away(SparqlClient):
-        def select(self, query: str) -> list[Row]:
+        def select(self, query: str, *, can_shrink: bool = False) -> list[Row]:
             raise EndpointDown("gone")
 
-    monkeypatch.setattr(reconciling, "SparqlClient", Away)
+    monkeypatch.setattr(asking, "SparqlClient", Away)
     with pytest.raises(EndpointDown):
         reconcile_once(bench)
     assert rows(bench, "SELECT status, reason FROM runs ORDER BY id DESC LIMIT 1") == [("failed", "gone")]

@@ -13,6 +13,7 @@ from kbsync.facts import (
     Divergence,
     DivergenceKind,
     EditRequest,
+    EndpointState,
     Held,
     Outcome,
     Phase,
@@ -22,6 +23,7 @@ from kbsync.facts import (
 from kbsync.store import (
     changes,
     checkpoints,
+    endpoints,
     holds,
     known,
     mirror,
@@ -52,6 +54,7 @@ def tell(store: Store) -> None:
     with store.begin() as tx:
         first = _begin(tx, 0)
         known.complete_first_pull(tx, first, "P6", later(0))
+        endpoints.save_endpoint(tx, EndpointState("query.example.org", requests=12), later(0))
         old = [statement(1, "Q22686"), statement(1, "Q2", "Q142"), statement(1, "Q9", "Q5")]
         mirror.apply(tx, first, later(0), page(old), True)
         _labels(tx)

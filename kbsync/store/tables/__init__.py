@@ -21,6 +21,7 @@ from kbsync.store.tables.models import (
 )
 from kbsync.store.tables.reconciles import DivergenceRow, DivergentRow, ReconcileRow
 from kbsync.store.tables.runs import DaemonRow, RunRow, RunStatus, StageRow, TriggerRow, Wants
+from kbsync.store.tables.sources import EndpointRow, StreamOutcomeRow, StreamRow, TouchRow
 from kbsync.store.tables.trust import (
     ClassRootRow,
     FactStateRow,
@@ -46,6 +47,7 @@ __all__ = [
     "DaemonRow",
     "DivergenceRow",
     "DivergentRow",
+    "EndpointRow",
     "EntityRow",
     "FactRow",
     "FactStateRow",
@@ -64,7 +66,10 @@ __all__ = [
     "RunStatus",
     "StageRow",
     "StatementRow",
+    "StreamOutcomeRow",
+    "StreamRow",
     "TargetRow",
+    "TouchRow",
     "TriggerRow",
     "TrustDecisionRow",
     "TrustQuestionRow",

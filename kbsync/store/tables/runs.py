@@ -19,7 +19,8 @@ class RunStatus(enum.StrEnum):
     PUBLISHED = "published"
     UNCHANGED = "unchanged"
     REJECTED = "rejected"
-    WAITING = "waiting"
+    WAITING = "waiting"  # for a person: it would change more than it may by itself
+    PAUSED = "paused"  # the source is left alone until a time; nothing was read
     FAILED = "failed"
     INTERRUPTED = "interrupted"
     RECONCILED = "reconciled"  # compared the mirror with the source; no model was asked for
