@@ -6,7 +6,8 @@
     │   ├── EndpointDown            no connection, a timeout, or a 5xx after all retries
     │   ├── Throttled               429, or 403 with a ban; carries the seconds to wait
     │   │   └── CircuitOpen         it refused before, and is left alone until a time; nothing was asked
-    │   └── BadAnswer               not SPARQL JSON, cut short, or over the size cap
+    │   ├── BadAnswer               not SPARQL JSON, cut short, or over the size cap
+    │   └── BadDump                 a dump is cut short, damaged, or of another format; nothing of it was loaded
     ├── StoreError                  the database could not be used
     │   └── SchemaMismatch          the store is at an older or a newer schema than this program
     ├── ModelError                  the base model could not be loaded, or its family is not supported
@@ -59,6 +60,10 @@ class CircuitOpen(Throttled):
 
 class BadAnswer(SourceError):
     """The endpoint answered with something that is not whole SPARQL JSON, or is over the size cap."""
+
+
+class BadDump(SourceError):
+    """A dump is cut short, damaged, or not in the format that it claims."""
 
 
 class StoreError(KbsyncError):

@@ -48,12 +48,28 @@ class References(StrEnum):
     SOURCED = "sourced"
 
 
+UNTOLD_UNIT = "?"  # the detail of a quantity that has a unit or none: its source can't tell
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Value:
-    """The object of a fact: an item id, or a literal in its lexical form (times as ISO 8601)."""
+    """The object of a fact: an item id, or a literal in its lexical form (times as ISO 8601).
+
+    `detail` is what only Wikidata's value node tells: the precision of a time (`9` the year, `10` the month, `11`
+    the day) or the unit of a quantity (an item id); "" where the source tells none. It is about how the value is
+    said and no part of which value it is: sources that know it and sources that don't agree on the facts.
+    """
 
     kind: ValueKind
     text: str
+    detail: str = field(default="", compare=False)
+
+    @property
+    def entities(self) -> tuple[str, ...]:
+        """The ids whose labels it takes to say the value."""
+        if self.kind is ValueKind.ITEM:
+            return (self.text,)
+        return (self.detail,) if self.kind is ValueKind.QUANTITY and is_entity_id(self.detail) else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +99,23 @@ class Statement:
     start: datetime | None = None
     end: datetime | None = None
     references: References | None = None
+
+    @property
+    def from_truthy_dump(self) -> bool:
+        """Whether a dump without statements told it: its id is made up (`truthy_id`), its rank is not known."""
+        return self.id.startswith(_TRUTHY)
+
+    def adds_nothing_to(self, known: Statement | None) -> bool:
+        """Whether `known` already has all that this one says, the value's detail too."""
+        return known == self and self.value.detail in ("", known.value.detail)
+
+
+_TRUTHY = "dump-"  # no id of Wikidata's begins like this
+
+
+def truthy_id(subject: str, relation: str, term: str) -> str:
+    """The id of a statement that stands for a bare `wdt:` triple: the same for the same triple, in any dump."""
+    return f"{_TRUTHY}{subject}-{relation}-{hashlib.sha256(term.encode()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -207,7 +240,7 @@ class DivergenceKind(StrEnum):
     LATE_STATEMENT = "late statement"
     REPLACED_VALUE = "replaced value"
     RANK = "rank"
-    QUALIFIERS = "qualifiers"  # start or end
+    QUALIFIERS = "qualifiers"  # start or end, or what it rests on
     LABEL = "label"  # of a subject, an object or the relation itself
 
 

@@ -109,7 +109,11 @@ class SourceSettings(Section):
     max_answer_bytes: int = Field(256_000_000, gt=0, description="an answer over this size is a failure")
     attempts: int = Field(4, ge=1, description="tries per request before the pull gives up")
     max_wait_s: float = Field(300.0, ge=0, description="longest Retry-After that a run sleeps through")
-    language: str = Field("en", pattern=r"^[a-z]{2,3}(-[a-z0-9]+)*$", description="label language before `mul`")
+    language: str = Field(
+        "en",
+        pattern=r"^[a-z]{2,3}(-[a-z0-9]+)*$",
+        description="language of labels and of texts; `mul` comes second",
+    )
     max_shrink: float = Field(
         0.2, ge=0, le=1, description="share of a relation that may be gone at once; above it nothing is retired"
     )

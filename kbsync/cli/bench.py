@@ -10,7 +10,14 @@ from typing import Any
 import click
 
 from kbsync.cli import show
-from kbsync.cli.bench_tables import print_capacity, print_covariance, print_editor, print_quality, section
+from kbsync.cli.bench_tables import (
+    print_capacity,
+    print_covariance,
+    print_editor,
+    print_quality,
+    print_source,
+    section,
+)
 from kbsync.cli.state import State, json_option, pass_state
 from kbsync.cli.trust_tables import print_trust, trust_data
 from kbsync.errors import ConfigError
@@ -292,3 +299,44 @@ def trust(
         show.as_json(result)
     else:
         print_trust(len(month.made), found)
+
+
+@command.command("source", short_help="What pulling costs, beside what answering costs the endpoint.")
+@click.option(
+    "--facts",
+    default=None,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Build the graph from this table (.tsv.gz) of facts instead of making one up.",
+)
+@click.option("--items", default=100_000, show_default=True, type=click.IntRange(1), help="Subjects to make up.")
+@click.option("--changes", default=1000, show_default=True, type=click.IntRange(1), help="Edits before the tail.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Which facts are made up.")
+@click.option(
+    "--page-size", default=1000, show_default=True, type=click.IntRange(1, 50_000), help="source.page_size to use."
+)
+@out_option
+@json_option
+@pass_state
+def source(
+    state: State, facts: Path | None, items: int, changes: int, seed: int, page_size: int, out: Path | None
+) -> None:
+    """Serve a graph of full size on this machine, pull it, change it, pull the changes, and read it all again.
+
+    Each part's queries are sent once more with their answers only read: that is the endpoint's time, the rest is
+    ours. The configured store and endpoint are not touched; no model is loaded.
+
+    \b
+    Example:
+      kbsync bench source --items 20000 --out source.json
+    """
+    from kbsync.bench.source import bench_source
+
+    state.stays = "everything was temporary"
+    check(out)
+    state.log()
+    result = bench_source(facts, items, changes, seed, page_size, state.progress())
+    finish(out, result)
+    if state.as_json:
+        show.as_json(result)
+    else:
+        print_source(result)

@@ -200,3 +200,36 @@ def print_editor(result: Mapping[str, Any]) -> None:
         rows = [[name, ours[name], value] for name, value in theirs.items()]
         show.table(["metric", "kbsync", "one by one"], rows, title="Quality on the edits of both")
     print_machine(result["machine"])
+
+
+_SOURCE_FIGURES = {
+    "rows": "statements read",
+    "changes": "changes found",
+    "requests": "requests",
+    "megabytes": "MB of answers",
+    "seconds": "seconds in all",
+    "endpoint_s": "seconds of the endpoint",
+    "ours_s": "seconds of ours",
+    "ratio": "ours / endpoint's",
+    "cpu_s": "our processor seconds",
+    "rows_per_s": "statements per second",
+    "rows_per_s_of_ours": "statements per second of ours",
+    "peak_mb": "highest memory, MB",
+}
+
+
+def print_source(result: Mapping[str, Any]) -> None:
+    """The parts on stdout: a column for each."""
+    graph, parts = result["graph"], result["parts"]
+    show.line(
+        f"{graph['items']:,} items, {graph['statements']:,} statements of {graph['relations']} relations, "
+        f"{graph['triples']:,} triples",
+        "bold",
+    )
+    columns = [part["name"] for part in parts]
+    rows = [[words, *(part[name] for part in parts)] for name, words in _SOURCE_FIGURES.items()]
+    show.table(["figure", *columns], rows, title="Source", numbers=columns)
+    columns = [f"{one['relations']} watched" for one in result["dump"]]
+    rows = [[name.replace("_", " "), *(one[name] for one in result["dump"])] for name in result["dump"][0]]
+    show.table(["the same as a dump", *columns], rows, title="Dump", numbers=columns)
+    print_machine(result["machine"])

@@ -28,7 +28,8 @@ def value_text(value: Value, labels: Labels, relation: Relation) -> tuple[str | 
         if not is_entity_id(value.text):
             return None, BAD_ID
         return object_text(value, own_label(value.text, labels), relation)
-    return object_text(value, None, relation)
+    unit = next(iter(value.entities), None)
+    return object_text(value, own_label(unit, labels) if unit is not None else None, relation)
 
 
 def own_label(entity: str, labels: Labels) -> str | None:

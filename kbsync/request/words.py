@@ -11,9 +11,10 @@ import unicodedata
 from datetime import date
 from decimal import Decimal, InvalidOperation
 
-from kbsync.facts import Value, ValueKind
+from kbsync.facts import UNTOLD_UNIT, Value, ValueKind
 from kbsync.request.articles import takes_article
 from kbsync.request.catalogue import ObjectForm, Relation
+from kbsync.request.units import NO_UNIT, with_unit
 
 MAX_LABEL = 200  # characters; Wikidata allows 250, names that long are titles of papers and treaties
 
@@ -24,6 +25,11 @@ TOO_LONG = f"label over {MAX_LABEL} characters"
 UNKNOWN_VALUE = "unknown value"
 BAD_TIME = "time can't be read"
 BAD_QUANTITY = "quantity can't be read"
+ROUGH_TIME = "time known too roughly"
+UNIT_NOT_KNOWN = "unit not known"
+UNIT_WITHOUT_LABEL = "unit has no label"
+
+YEAR, MONTH = 9, 10  # Wikidata's precisions of a time; 11 is the day, less than 9 a decade and more
 
 # Joiners are part of how Persian and Indic names are spelled; every other format character is invisible.
 _JOINERS = frozenset("\u200c\u200d")
@@ -53,16 +59,19 @@ def label_fault(label: str | None) -> str | None:
 def object_text(value: Value, label: str | None, relation: Relation) -> tuple[str | None, str | None]:
     """(how `value` reads right after the prompt, None), or (None, the reason why it can't be said).
 
-    `label` is the item's; literals need none. An item gets its article: "the United Kingdom".
+    `label` is the item's, or the unit's of a quantity; other literals need none. An item gets its article: "the
+    United Kingdom".
     """
     if value.kind is ValueKind.UNKNOWN:
         return None, UNKNOWN_VALUE
     if value.kind is ValueKind.TIME:
-        text = time_text(value.text, year_only=relation.object is ObjectForm.YEAR)
+        precision = int(value.detail) if value.detail.isdecimal() else None
+        if precision is not None and precision < YEAR:
+            return None, ROUGH_TIME
+        text = time_text(value.text, relation.object is ObjectForm.YEAR, precision)
         return text, None if text else BAD_TIME
     if value.kind is ValueKind.QUANTITY:
-        text = quantity_text(value.text)
-        return text, None if text else BAD_QUANTITY
+        return _measure(value, label)
     name = label if value.kind is ValueKind.ITEM else value.text
     fault = label_fault(name)
     if fault is not None or name is None:
@@ -72,11 +81,26 @@ def object_text(value: Value, label: str | None, relation: Relation) -> tuple[st
     return name, None
 
 
-def time_text(iso: str, year_only: bool = False) -> str | None:
+def _measure(value: Value, unit: str | None) -> tuple[str | None, str | None]:
+    number = quantity_text(value.text)
+    if number is None:
+        return None, BAD_QUANTITY
+    if value.detail == UNTOLD_UNIT:
+        return None, UNIT_NOT_KNOWN
+    if value.detail in ("", NO_UNIT):
+        return number, None
+    fault = label_fault(unit)
+    if fault is not None or unit is None:
+        return None, UNIT_WITHOUT_LABEL if fault == NO_LABEL else fault
+    return with_unit(number, unit), None
+
+
+def time_text(iso: str, year_only: bool = False, precision: int | None = None) -> str | None:
     """A time in words: "1952", "March 1952", "11 March 1952", "44 BC"; None when it is not a time.
 
-    1 January at midnight is how a source writes a time that is known to the year, so it is said as the year.
-    Month or day 00 are read the same way. Years are astronomical, as in XSD 1.1: 0 is 1 BC.
+    `precision` is Wikidata's: 9 the year, 10 the month, 11 and more the day. Where it is not told, 1 January at
+    midnight is how a source writes a time that is known to the year, so it is said as the year. Month or day 00
+    are read the same way. Years are astronomical, as in XSD 1.1: 0 is 1 BC.
     """
     only = _YEAR.match(iso)
     match = _TIME.match(iso)
@@ -87,10 +111,10 @@ def time_text(iso: str, year_only: bool = False) -> str | None:
     year, month, day = (int(part) for part in match.groups())
     if month > 12 or not _is_day(year, month, day):
         return None
-    if year_only or month == 0 or (month == 1 and day <= 1):
+    if year_only or month == 0 or precision == YEAR or (precision is None and month == 1 and day <= 1):
         return _year_text(year)
     name = f"{_MONTHS[month - 1]} {_year_text(year)}"
-    return name if day == 0 else f"{day} {name}"
+    return name if day == 0 or precision == MONTH else f"{day} {name}"
 
 
 def _year_text(year: int) -> str:

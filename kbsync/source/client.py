@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import Message
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import stamina
 from SPARQLWrapper import JSON, POST, SPARQLWrapper
@@ -45,10 +45,10 @@ EXCERPT = 512  # bytes of an error body that are looked at
 
 
 TermKind = Literal["uri", "literal", "bnode"]
+_KINDS = frozenset(get_args(TermKind))
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(NamedTuple):  # millions are made, and a tuple is made four times as fast as a frozen dataclass
     """One RDF term of an answer. `datatype` and `language` are set for literals that have them."""
 
     kind: TermKind
@@ -272,7 +272,7 @@ def _seconds_until(text: str) -> float | None:
 def _term(binding: dict[str, Any]) -> Term:
     kind: TermKind = "literal" if binding["type"] == "typed-literal" else binding["type"]
     value = binding["value"]
-    if kind not in get_args(TermKind) or not isinstance(value, str):
+    if kind not in _KINDS or not isinstance(value, str):
         raise TypeError
     return Term(kind, value, binding.get("datatype"), binding.get("xml:lang"))
 

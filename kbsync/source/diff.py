@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 
 from kbsync.facts import Change, ChangeKind, Rank, Statement, Value, ValueKind
 
+RECORD_KNOWN = "known by its own record now"  # of a bare triple from a dump, which had none
+
 _FAR_PAST = datetime.min.replace(tzinfo=UTC)
 _FAR_FUTURE = datetime.max.replace(tzinfo=UTC)
 
@@ -54,13 +56,20 @@ def diff(
     """
     known_by_id = {s.id: s for s in known}
     seen_by_id = {s.id: s for s in seen}
-    updates = tuple(s for key, s in sorted(seen_by_id.items()) if known_by_id.get(key) != s)
-    gone = tuple((key, gone_reason) for key in sorted(known_by_id.keys() - seen_by_id.keys()))
+    updates = tuple(s for key, s in sorted(seen_by_id.items()) if not s.adds_nothing_to(known_by_id.get(key)))
+    values = {s.value for s in seen_by_id.values()}
+    gone = tuple(
+        (
+            key,
+            RECORD_KNOWN if known_by_id[key].from_truthy_dump and known_by_id[key].value in values else gone_reason,
+        )
+        for key in sorted(known_by_id.keys() - seen_by_id.keys())
+    )
     old, new = truthy(known_by_id.values()), truthy(seen_by_id.values())
     lost = {value: old[value] for value in old.keys() - new.keys()}
     gained = {value: new[value] for value in new.keys() - old.keys()}
     changes = []
-    for before, after in _pairs(lost, gained):
+    for before, after in _pairs(lost, gained) if lost or gained else ():
         if before is None:
             assert after is not None
             change = Change(
@@ -107,6 +116,8 @@ def _order(statement: Statement) -> tuple[datetime, datetime, Value]:
 def _went(before: Statement, seen: dict[str, Statement], now: datetime, gone_reason: str) -> str:
     """Why the value of `before` is no longer a fact."""
     after = seen.get(before.id)
+    if after is None and before.from_truthy_dump:  # its true statement has another id
+        after = next((s for _, s in sorted(seen.items()) if s.value == before.value), None)
     if after is None:
         return gone_reason
     if after.value != before.value:

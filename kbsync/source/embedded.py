@@ -36,15 +36,18 @@ _GUARD = 'cat >/dev/null; kill -9 "$0" 2>/dev/null; rm -rf -- "$1"'
 
 
 class EmbeddedWikidata:
-    """Context manager: loads N-Triples files (`.nt`, `.nt.gz`) and serves them at `endpoint`.
+    """Context manager: loads RDF files (`.nt`, `.ttl`, also with `.gz`) and serves them at `endpoint`.
+
+    `lenient`: also what strict RDF has no place for, such as Wikidata's own language tags.
 
     Raises ConfigError for a missing file or server program, SourceError for a file that can't be loaded, and
     EndpointDown when the server does not come up. State lives in a temporary folder; updates do not outlive
     the context.
     """
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Path], *, lenient: bool = False) -> None:
         self.files = tuple(files)
+        self.lenient = lenient
         self._url = ""
         self._folder: Path | None = None
         self._data = self._log = Path()
@@ -125,6 +128,7 @@ class EmbeddedWikidata:
         command = [program, "load", "--location", str(self._data)]
         for file in self.files:
             command += ["--file", str(file)]
+        command += ["--lenient"] if self.lenient else []
         done = subprocess.run(  # noqa: S603 -- a fixed program, arguments as a list
             command, stdin=subprocess.DEVNULL, capture_output=True, start_new_session=True, check=False
         )

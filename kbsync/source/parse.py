@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from kbsync.facts import Item, Rank, References, Statement, Value, ValueKind, is_entity_id
 from kbsync.source.client import Row, Term
@@ -22,6 +23,15 @@ LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)  # also: ended, but nobody says when
 FAR_AHEAD = datetime(9999, 12, 31, tzinfo=UTC)
 
 _TIME = re.compile(r"^([+-]?)(\d{4,16})-(\d\d)-(\d\d)(?:T(\d\d):(\d\d):(\d\d)(?:\.\d+)?)?Z?$")
+_INTEGER = re.compile(r"[+-]?\d{1,18}")
+_PRECISION = re.compile(r"^\d{1,2}$")
+_MEDIA = "http://commons.wikimedia.org/wiki/Special:FilePath/"
+_DATA_PAGES = "http://commons.wikimedia.org/data/"
+_TEXT_TYPES = frozenset({None, XSD + "string"})
+_UNSAYABLE_TYPES = {
+    "http://www.opengis.net/ont/geosparql#wktLiteral": "filtered: coordinates",
+    "http://www.w3.org/1998/Math/MathML": "filtered: formula",
+}
 _TIME_TYPES = frozenset({XSD + "dateTime", XSD + "date"})
 _QUANTITY_TYPES = frozenset({XSD + "decimal", XSD + "integer", XSD + "double"})
 _RANKS = {
@@ -52,8 +62,11 @@ def entity_id(term: Term | None) -> str | None:
     return text if is_entity_id(text) else None
 
 
-def statements(relation: str, rows: Iterable[Row]) -> Parsed:
-    """Group the rows of a statement query. Several rows of one statement (its qualifiers) become one."""
+def statements(relation: str, rows: Iterable[Row], language: str | None = None) -> Parsed:
+    """Group the rows of a statement query. Several rows of one statement (its qualifiers) become one.
+
+    Of texts with a language (`Liberté`, in French) those in `language` and in `mul` are kept; None keeps all.
+    """
     parsed = Parsed()
     groups: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in rows:
@@ -68,7 +81,7 @@ def statements(relation: str, rows: Iterable[Row]) -> Parsed:
             continue
         groups[subject, key].append(row)
     for (subject, key), group in sorted(groups.items(), key=lambda pair: pair[0]):
-        parsed.statements.append(_statement(relation, subject, key, group, parsed.counts))
+        parsed.statements.append(_statement(relation, subject, key, group, parsed.counts, language))
     return parsed
 
 
@@ -104,7 +117,12 @@ def moment(term: Term | None) -> datetime | None:
     Years outside 1 to 9999 are clamped to the nearest that Python has, and a day that its month does not have
     to the first, so that an ended statement stays an ended one.
     """
-    match = _TIME.match(term.value) if term is not None and term.kind == "literal" else None
+    return _moment(term.value) if term is not None and term.kind == "literal" else None
+
+
+@lru_cache(maxsize=8192)  # an item's time stands beside each of its statements
+def _moment(text: str) -> datetime | None:
+    match = _TIME.match(text)
     if match is None:
         return None
     year = int(match[2])
@@ -123,13 +141,17 @@ def moment(term: Term | None) -> datetime | None:
 def integer(term: Term | None) -> int | None:
     """A whole number literal, or None."""
     text = term.value if term is not None and term.kind == "literal" else ""
-    return int(text) if re.fullmatch(r"[+-]?\d{1,18}", text) else None
+    return int(text) if _INTEGER.fullmatch(text) else None
 
 
 def _note_version(versions: dict[str, tuple[int | None, datetime | None]], item: str, row: Row) -> None:
     """Keep the lowest revision and time: an endpoint that shows two is between them, to be read again."""
-    old_revision, old_modified = versions.get(item, (None, None))
     revision, modified = integer(row.get("version")), moment(row.get("modified"))
+    old = versions.get(item)
+    if old is None or old == (revision, modified):  # nearly always
+        versions[item] = revision, modified
+        return
+    old_revision, old_modified = old
     versions[item] = (
         min((r for r in (old_revision, revision) if r is not None), default=None),
         min((m for m in (old_modified, modified) if m is not None), default=None),
@@ -144,10 +166,20 @@ def statement_id(term: Term | None) -> str | None:
     return text if STATEMENT_ID.fullmatch(text) else None
 
 
-def _statement(relation: str, subject: str, statement_id: str, group: list[Row], counts: Counter[str]) -> Statement:
+def _statement(
+    relation: str,
+    subject: str,
+    statement_id: str,
+    group: list[Row],
+    counts: Counter[str],
+    language: str | None,
+) -> Statement:
     """One statement from all its rows: earliest start, latest end, the least of contradicting values."""
-    values = {_value(row.get("value")) for row in group}
+    values = {_value(row.get("value"), language) for row in group}
     value, reason = min(values)
+    details = [text for row in group if (text := _detail(value.kind, row.get("detail")))]
+    if details:
+        value = replace(value, detail=min(details))
     if len(values) > 1:
         counts["filtered: second value of one statement"] += len(values) - 1
     if reason:
@@ -182,13 +214,24 @@ def _end(term: Term | None) -> datetime | None:
     return moment(term)
 
 
-def _value(term: Term | None) -> tuple[Value, str]:
+def _detail(kind: ValueKind, term: Term | None) -> str:
+    """A time's precision or a quantity's unit; "" where the value node tells neither."""
+    if term is None:
+        return ""
+    if kind is ValueKind.TIME:
+        return term.value if term.kind == "literal" and _PRECISION.match(term.value) else ""
+    return (entity_id(term) or "") if kind is ValueKind.QUANTITY else ""
+
+
+def _value(term: Term | None, language: str | None = None) -> tuple[Value, str]:
     """The value of a statement and, when it can't be said as an object, the `filtered: …` name of why."""
     if term is None:
         return UNKNOWN, "filtered: no value"
     if term.kind == "bnode" or (term.kind == "uri" and term.value.startswith(GENID)):
         return UNKNOWN, "filtered: unknown value"
     if term.kind == "uri":
+        if term.value.startswith((_MEDIA, _DATA_PAGES)):
+            return UNKNOWN, "filtered: media file" if term.value.startswith(_MEDIA) else "filtered: data page"
         if not term.value.startswith(ENTITY):
             return Value(ValueKind.STRING, term.value), ""
         found = entity_id(term)
@@ -196,6 +239,8 @@ def _value(term: Term | None) -> tuple[Value, str]:
             return UNKNOWN, "filtered: object is not an item"
         return Value(ValueKind.ITEM, found), ""
     if term.language:
+        if language is not None and term.language.lower() not in (language, "mul"):
+            return UNKNOWN, "filtered: text in another language"
         return Value(ValueKind.MONOLINGUAL, term.value), ""
     if term.datatype in _TIME_TYPES:
         if _TIME.match(term.value) is None:
@@ -203,4 +248,6 @@ def _value(term: Term | None) -> tuple[Value, str]:
         return Value(ValueKind.TIME, term.value), ""
     if term.datatype in _QUANTITY_TYPES:
         return Value(ValueKind.QUANTITY, term.value.removeprefix("+")), ""
+    if term.datatype not in _TEXT_TYPES:
+        return UNKNOWN, _UNSAYABLE_TYPES.get(term.datatype or "", "filtered: other kind of value")
     return Value(ValueKind.STRING, term.value), ""

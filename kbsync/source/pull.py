@@ -109,7 +109,7 @@ def first_pull(
         rows, size = select_page(client, settings.page_size, partial(queries.snapshot, relation, after))
         keys = {row["item"].value for row in rows if "item" in row}
         if keys:
-            yield reader.page(parse.statements(relation, rows), (), None)
+            yield reader.page(parse.statements(relation, rows, settings.language), (), None)
             after = max(keys)
         if len(keys) < size:
             break
@@ -256,7 +256,7 @@ class Reader:
         parsed = parse.Parsed()
         of = self.relation
         for _, rows in select_chunks(self.client, items, CHUNK, lambda ids: queries.statements_of(of, ids)):
-            part = parse.statements(of, rows)
+            part = parse.statements(of, rows, self.settings.language)
             parsed.versions |= part.versions
             parsed.statements += part.statements
             parsed.counts += part.counts
@@ -265,7 +265,7 @@ class Reader:
     def page(self, parsed: parse.Parsed, asked: Sequence[str], cursor: Cursor | None) -> Page:
         """Add labels, revisions and fates to parsed statements; `asked` are subjects that may have none."""
         subjects = sorted({*parsed.versions, *asked})
-        objects = {s.value.text for s in parsed.statements if s.value.kind is ValueKind.ITEM} - {*subjects}
+        objects = {one for s in parsed.statements for one in s.value.entities} - {*subjects}
         wanted = sorted(one for one in objects if one not in self.given and one not in self.known_labels)
         named = fetch_labels(self.client, [*subjects, *wanted], self.settings.language)
         moved = self._moved_objects([one for one in wanted if _is_nothing(named[one])], named)
@@ -343,6 +343,11 @@ def _with_object(statement: Statement, moved: Mapping[str, str]) -> Statement:
     if statement.value.kind is not ValueKind.ITEM or statement.value.text not in moved:
         return statement
     return replace(statement, value=Value(ValueKind.ITEM, moved[statement.value.text]))
+
+
+def label_only(item: Item) -> Item:
+    """An object without its revision: none of its own statements were read, so it must not look as if."""
+    return Item(item.id, item.label, item.language, None, None)
 
 
 def _window(

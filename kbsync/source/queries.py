@@ -24,6 +24,7 @@ _PREFIXES = f"""\
 PREFIX wd: <{ENTITY}>
 PREFIX p: <http://www.wikidata.org/prop/>
 PREFIX ps: <http://www.wikidata.org/prop/statement/>
+PREFIX psv: <http://www.wikidata.org/prop/statement/value/>
 PREFIX pq: <http://www.wikidata.org/prop/qualifier/>
 PREFIX pr: <http://www.wikidata.org/prop/reference/>
 PREFIX wdt: <http://www.wikidata.org/prop/direct/>
@@ -146,12 +147,15 @@ def _statements(p: str, pick: str) -> str:
     """Everything about the statements of property `p` on the items that the pattern `pick` binds.
 
     The subject's revision is read in the same query, so it is never newer than the statements beside it.
+    `?detail` comes from the value node: a time's precision or a quantity's unit; other values have neither.
     """
     return (
-        f"{_PREFIXES}SELECT ?item ?version ?modified ?st ?value ?rank ?best ?start ?end ?references WHERE {{\n"
+        f"{_PREFIXES}SELECT ?item ?version ?modified ?st ?value ?detail ?rank ?best ?start ?end ?references "
+        f"WHERE {{\n"
         f"  {pick}\n"
         f"  ?item p:{p} ?st .\n"
         f"  OPTIONAL {{ ?st ps:{p} ?value }}\n"
+        f"  OPTIONAL {{ ?st psv:{p} ?node . ?node wikibase:timePrecision|wikibase:quantityUnit ?detail }}\n"
         f"  OPTIONAL {{ ?st wikibase:rank ?rank }}\n"
         f"  OPTIONAL {{ ?st a ?best . FILTER(?best = wikibase:BestRank) }}\n"
         f"  OPTIONAL {{ ?st pq:P580 ?start }}\n"

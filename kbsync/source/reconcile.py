@@ -30,7 +30,7 @@ def snapshot(
             return
         if min(keys) <= after:
             raise BadAnswer(f"{settings.endpoint} gives a page of {relation} that does not go on after {after}")
-        yield reader.page(parse.statements(relation, rows), (), None)
+        yield reader.page(parse.statements(relation, rows, settings.language), (), None)
         after = max(keys)
 
 

@@ -188,7 +188,7 @@ def previous_values(
         )
         .order_by(StatementRow.end_time, StatementRow.id)
     ):
-        value = Value(told.value_kind, told.value)
+        value = Value(told.value_kind, told.value, told.detail or "")
         if Fact(told.subject, told.relation, value) not in now:
             found[told.subject, told.relation] = value
     for row in tx.scalars(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import insert, or_, select, tuple_, update
+from sqlalchemy import insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from kbsync.facts import Change, ChangeKind, Cursor, Fact, Item, Pulled, Statement, Value, ValueKind
@@ -80,13 +80,11 @@ def save_items(tx: Session, at: datetime, items: Iterable[Item], since: datetime
     for chunk in chunked(latest.values()):
         rows = tx.scalars(select(EntityRow).where(EntityRow.id.in_([i.id for i in chunk])))
         known = {row.id: row for row in rows}
+        fresh: list[dict[str, object]] = []
         for item in chunk:
             row = known.get(item.id)
             if row is None:
-                row = EntityRow(id=item.id, label=item.label, language=item.language, seen_at=at)
-                if item.revision is not None:
-                    row.revision, row.modified = item.revision, item.modified
-                tx.add(row)
+                fresh.append({**_entity(item), "seen_at": at})
                 if since is not None and item.label is not None:
                     states.note_label(tx, item.id, None, min(item.modified or since, since))
             elif _is_news(item, row):
@@ -97,7 +95,19 @@ def save_items(tx: Session, at: datetime, items: Iterable[Item], since: datetime
                 if item.revision is not None:
                     row.revision = item.revision
                     row.modified = item.modified or row.modified
+        if fresh:
+            tx.execute(insert(EntityRow), fresh)
     tx.flush()
+
+
+def _entity(item: Item) -> dict[str, object]:
+    return {
+        "id": item.id,
+        "label": item.label,
+        "language": item.language,
+        "revision": item.revision,
+        "modified": item.modified,
+    }
 
 
 def _is_news(item: Item, row: EntityRow) -> bool:
@@ -144,23 +154,48 @@ def _upsert(
     known: Mapping[str, StatementRow],
     counts: Counter[str],
 ) -> None:
-    fresh: dict[str, StatementRow] = {}
+    fresh: dict[str, tuple[Statement, bool]] = {}
     for told in statements:
-        row = known.get(told.id) or fresh.get(told.id)
-        if row is None:
-            row = fresh[told.id] = StatementRow(id=told.id, seen_run=run_id, seen_at=at)
-            _fill(row, told)
+        row = known.get(told.id)
+        if row is None and told.id not in fresh:
+            fresh[told.id] = told, False
             counts["statements new"] += 1
-        elif row.retired_at is None and statement_of(row) == told:
+        elif row is None:  # told twice by one page: the later one holds
+            same = told.adds_nothing_to(fresh[told.id][0])
+            fresh[told.id] = fresh[told.id] if same else (told, True)
+            counts["statements duplicate" if same else "statements changed"] += 1
+        elif row.retired_at is None and told.adds_nothing_to(statement_of(row)):
             counts["statements duplicate"] += 1
         else:
             _fill(row, told)
             row.changed_at, row.retired_at, row.retired_reason = at, None, None
             counts["statements changed"] += 1
-    tx.add_all(fresh.values())
+    if fresh:
+        tx.execute(insert(StatementRow), [_statement_row(one, run_id, at, again) for one, again in fresh.values()])
+
+
+def _statement_row(told: Statement, run_id: int, at: datetime, changed: bool) -> dict[str, object]:
+    return {
+        "id": told.id,
+        "subject": told.subject,
+        "relation": told.relation,
+        "value_kind": told.value.kind,
+        "value": told.value.text,
+        "rank": told.rank,
+        "best": told.best,
+        "start_time": told.start,
+        "end_time": told.end,
+        "seen_run": run_id,
+        "seen_at": at,
+        "changed_at": at if changed else None,
+        "refs": told.references,
+        "detail": told.value.detail or None,
+    }
 
 
 def _fill(row: StatementRow, told: Statement) -> None:
+    same_value = (row.value_kind, row.value) == (told.value.kind, told.value.text)
+    row.detail = told.value.detail or (row.detail if same_value else None)
     row.subject, row.relation = told.subject, told.relation
     row.value_kind, row.value = told.value.kind, told.value.text
     row.rank, row.best = told.rank, told.best
@@ -174,7 +209,7 @@ def statement_of(row: StatementRow) -> Statement:
         id=row.id,
         subject=row.subject,
         relation=row.relation,
-        value=Value(row.value_kind, row.value),
+        value=Value(row.value_kind, row.value, row.detail or ""),
         rank=row.rank,
         best=row.best,
         start=row.start_time,
@@ -183,33 +218,53 @@ def statement_of(row: StatementRow) -> Statement:
     )
 
 
-def _difference(tx: Session, pairs: set[Pair]) -> tuple[list[Fact], dict[Fact, FactRow]]:
-    """Facts that the statements of `pairs` now make true but the store lacks, and rows no longer true."""
-    wanted: set[Fact] = set()
-    live: dict[Fact, FactRow] = {}
-    for chunk in chunked(sorted(pairs)):
-        for row in tx.scalars(
-            select(StatementRow).where(
-                tuple_(StatementRow.subject, StatementRow.relation).in_(chunk),
+def _difference(tx: Session, pairs: set[Pair]) -> tuple[list[Fact], dict[Fact, int]]:
+    """Facts that the statements of `pairs` now make true but the store lacks, and rows (ids) no longer true.
+
+    A fact that stays gets the detail of its statements, where they tell one that it does not have.
+    """
+    wanted: dict[Fact, Fact] = {}
+    live: dict[Fact, tuple[int, Fact]] = {}
+    subjects: dict[str, list[str]] = defaultdict(list)
+    for subject, relation in sorted(pairs):
+        subjects[relation].append(subject)
+    for relation, chunk in ((one, chunk) for one, own in subjects.items() for chunk in chunked(own)):
+        for row in tx.execute(
+            select(StatementRow.subject, StatementRow.value_kind, StatementRow.value, StatementRow.detail).where(
+                StatementRow.relation == relation,
+                StatementRow.subject.in_(chunk),
                 StatementRow.best,
                 StatementRow.retired_at.is_(None),
                 StatementRow.value_kind != ValueKind.UNKNOWN,
             )
         ):
-            wanted.add(Fact(row.subject, row.relation, Value(row.value_kind, row.value)))
-        for fact_row in tx.scalars(
-            select(FactRow).where(
-                tuple_(FactRow.subject, FactRow.relation).in_(chunk), FactRow.retired_at.is_(None)
+            fact = Fact(row.subject, relation, Value(row.value_kind, row.value, row.detail or ""))
+            wanted[fact] = max(fact, wanted.get(fact, fact), key=lambda one: one.value.detail)
+        for held in tx.execute(
+            select(FactRow.id, FactRow.subject, FactRow.value_kind, FactRow.value, FactRow.detail).where(
+                FactRow.relation == relation, FactRow.subject.in_(chunk), FactRow.retired_at.is_(None)
             )
         ):
-            live[fact_of(fact_row)] = fact_row
-    added = sorted(wanted - live.keys())
-    return added, {fact: live[fact] for fact in sorted(live.keys() - wanted)}
+            fact = Fact(held.subject, relation, Value(held.value_kind, held.value, held.detail or ""))
+            live[fact] = held.id, fact
+    _update_details(tx, wanted, live)
+    added = sorted(wanted.keys() - live.keys())
+    return [wanted[fact] for fact in added], {fact: live[fact][0] for fact in sorted(live.keys() - wanted.keys())}
+
+
+def _update_details(tx: Session, wanted: Mapping[Fact, Fact], live: Mapping[Fact, tuple[int, Fact]]) -> None:
+    rows = []
+    for fact, told in wanted.items():
+        number, held = live.get(fact, (0, told))
+        if told.value.detail not in ("", held.value.detail):
+            rows.append({"id": number, "detail": told.value.detail})
+    if rows:
+        tx.execute(update(FactRow), rows)
 
 
 def fact_of(row: FactRow) -> Fact:
     """The row as (subject, relation, object)."""
-    return Fact(row.subject, row.relation, Value(row.value_kind, row.value))
+    return Fact(row.subject, row.relation, Value(row.value_kind, row.value, row.detail or ""))
 
 
 def _reasons(pulled: Pulled) -> Iterator[tuple[Fact, str]]:
@@ -276,21 +331,22 @@ def _write_facts(
     run_id: int,
     at: datetime,
     added: Iterable[Fact],
-    retired: Mapping[Fact, FactRow],
+    retired: Mapping[Fact, int],
     reasons: Mapping[Fact, str],
     baseline: bool,
 ) -> None:
-    for fact, row in retired.items():
-        row.retired_run, row.retired_at = run_id, at
-        row.retired_reason = reasons.get(fact, UNEXPLAINED)
+    for fact, number in retired.items():
+        reason = reasons.get(fact, UNEXPLAINED)
+        row = update(FactRow).where(FactRow.id == number)
+        tx.execute(row.values(retired_run=run_id, retired_at=at, retired_reason=reason))
         _supersede(tx, fact)
-    tx.flush()
     rows = [
         {
             "subject": fact.subject,
             "relation": fact.relation,
             "value_kind": fact.value.kind,
             "value": fact.value.text,
+            "detail": fact.value.detail or None,
             "baseline": baseline,
             "seen_run": run_id,
             "seen_at": at,

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from kbsync.facts import EditRequest, Fact, KnownFact, Value, ValueKind
+from kbsync.facts import EditRequest, Fact, KnownFact, Value
 from kbsync.request.plan import Plan
 from kbsync.request.plan import plan as plan_live_set
 from kbsync.store import changes, checkpoints, holds, known, requests, trust
@@ -121,7 +121,7 @@ def _labels(
     """Labels of every subject, object and relation that the planner may name; None where there is none."""
     values = [*(one.fact.value for one in facts), *previous]
     ids = {one.fact.subject for one in facts} | set(relations)
-    ids |= {value.text for value in values if value.kind is ValueKind.ITEM}
+    ids.update(one for value in values for one in value.entities)
     found = known.labels(tx, sorted(ids))
     return {one: found.get(one) for one in ids}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 
 import structlog
 
@@ -20,16 +21,19 @@ from kbsync.sync.workbench import Workbench
 log = structlog.get_logger("kbsync")
 
 
-def pull(bench: Workbench, run_id: int, task: Task, only_touched: bool = False) -> Counter[str]:
+def pull(
+    bench: Workbench, run_id: int, task: Task, only_touched: bool = False, client: SparqlClient | None = None
+) -> Counter[str]:
     """Bring the store up to the endpoint's own time, relation by relation; counts by named outcome.
 
     With `source.stream` the items that the stream has touched are read too; `only_touched` leaves out the tails.
-    What was read before an error stays, with its cursor: the next run goes on from there.
+    What was read before an error stays, with its cursor: the next run goes on from there. `client` asks in place
+    of one that knows the store's budget.
     """
     settings = bench.settings
     counts: Counter[str] = Counter()
     seen_labels: set[str] = set()
-    with asking(bench) as client:
+    with asking(bench) if client is None else nullcontext(client) as client:
         _label_relations(bench, client)
         if settings.source.stream and not bench.follows_stream:
             counts += _drain(bench)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -51,11 +52,19 @@ class _Kept(Exception):
 
 
 def reconcile(
-    bench: Workbench, run_id: int, relations: Sequence[str], task: Task, *, alone: bool = False
+    bench: Workbench,
+    run_id: int,
+    relations: Sequence[str],
+    task: Task,
+    *,
+    alone: bool = False,
+    client: SparqlClient | None = None,
 ) -> tuple[list[Reconciled], Counter[str]]:
     """Compare `relations` with the source and heal the store; how each came out, and counts by named outcome.
 
-    `alone`: without the tail. One relation that can't be compared does not keep the others from it; an endpoint
+    `alone`: without the tail. `client` asks in place of one that knows the store's budget.
+
+    One relation that can't be compared does not keep the others from it; an endpoint
     that throttles, or that can't be reached when a relation begins, ends the pass: Throttled, EndpointDown. What
     was completed stays.
     """
@@ -64,7 +73,7 @@ def reconcile(
     seen_labels: set[str] = set()
     with bench.store.read() as tx:
         task.total(sum(len(known.versions(tx, relation)) for relation in relations))
-    with asking(bench) as client:
+    with asking(bench) if client is None else nullcontext(client) as client:
         for relation in relations:
             task.describe(relation)
             one = _Pass(bench, client, run_id, relation, task, seen_labels)

@@ -102,7 +102,7 @@ def carried(bench: Workbench, run_id: int) -> Iterator[Callable[[RunStatus, str 
         return status, reason
 
     try:
-        with _heartbeat(bench, run_id):
+        with heartbeat(bench, run_id):
             yield end
     except KeyboardInterrupt:
         _end(bench, run_id, RunStatus.INTERRUPTED, "stopped by the user")
@@ -126,7 +126,7 @@ def carried(bench: Workbench, run_id: int) -> Iterator[Callable[[RunStatus, str 
 
 
 @contextmanager
-def _heartbeat(bench: Workbench, run_id: int) -> Iterator[None]:
+def heartbeat(bench: Workbench, run_id: int) -> Iterator[None]:
     """Let the run's row say that it is alive, from a thread: one stage may well take longer than others wait."""
     over = threading.Event()
 

@@ -153,7 +153,11 @@ def _known_requests(bench: Workbench, wanted: int) -> tuple[list[EditRequest], i
     with bench.store.read() as tx:
         facts = known.baseline_facts(tx, relations)
         facts.sort(key=_order)
-        ids = {fact.subject for fact in facts} | {fact.value.text for fact in facts} | set(relations)
+        ids = (
+            {fact.subject for fact in facts}
+            | {one for fact in facts for one in fact.value.entities}
+            | set(relations)
+        )
         labels = known.labels(tx, sorted(ids))
     if not facts:
         raise StoreError(

@@ -143,7 +143,7 @@ class Workbench:
         with self.store.begin() as tx:
             facts = known.baseline_facts(tx, self.settings.watch.relations)
             facts = sorted(facts, key=lambda f: digest([f.subject, f.relation, f.value.text]))[:wanted]
-            ids = {f.subject for f in facts} | {f.value.text for f in facts} | {f.relation for f in facts}
+            ids = {one for f in facts for one in (f.subject, f.relation, *f.value.entities)}
             labels = known.labels(tx, sorted(ids))
             said = [text for fact in facts if (text := sentence(fact, labels, self.catalogue)) is not None]
             if said:

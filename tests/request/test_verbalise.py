@@ -86,6 +86,14 @@ def test_literals_read_as_english(relation: str, value: Value, expected: str) ->
     assert sentence(Fact("Q1", relation, value), {"Q1": "Ada"}, shipped()) == expected
 
 
+def test_a_quantity_has_its_units_name() -> None:
+    """The unit is named by its own label, and a quantity whose unit has none is held."""
+    labels: dict[str, str | None] = {"Q1": "Ada", "P2048": "height", "Q11573": "metre"}
+    tall = Fact("Q1", "P2048", Value(ValueKind.QUANTITY, "12", "Q11573"))
+    assert sentence(tall, labels, shipped()) == "The height of Ada is 12 metres."
+    assert verbalise(tall, labels | {"Q11573": None}, shipped()) == Held(tall, words.UNIT_WITHOUT_LABEL)
+
+
 def test_the_article_is_outside_the_subject() -> None:
     """The span marks the label itself, in every prompt; only the sentence has the article."""
     request = said(CAPITAL, {"Q55": "Netherlands", "Q727": "Amsterdam"})

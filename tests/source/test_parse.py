@@ -75,7 +75,6 @@ def test_the_item_is_never_read_from_the_statement_id() -> None:
         (Term("literal", "Leben", None, "de"), ValueKind.MONOLINGUAL, "Leben"),
         (Term("literal", "+1.5", XSD + "decimal"), ValueKind.QUANTITY, "1.5"),
         (Term("literal", "-3", XSD + "integer"), ValueKind.QUANTITY, "-3"),
-        (uri("http://commons.wikimedia.org/wiki/Special:FilePath/A.jpg"), ValueKind.STRING, None),
         (uri("https://example.org/entity/Q5"), ValueKind.STRING, None),
     ],
 )
@@ -96,6 +95,11 @@ def test_every_kind_of_value(term: Term, kind: ValueKind, text: str | None) -> N
         (uri(ENTITY + "Q5/x"), "filtered: object is not an item"),
         (uri(ENTITY), "filtered: object is not an item"),
         (time("yesterday"), "filtered: bad time"),
+        (uri("http://commons.wikimedia.org/wiki/Special:FilePath/A.jpg"), "filtered: media file"),
+        (uri("http://commons.wikimedia.org/data/main/Data:A.map"), "filtered: data page"),
+        (Term("literal", "Point(1 2)", "http://www.opengis.net/ont/geosparql#wktLiteral"), "filtered: coordinates"),
+        (Term("literal", "<math/>", "http://www.w3.org/1998/Math/MathML"), "filtered: formula"),
+        (Term("literal", "true", XSD + "boolean"), "filtered: other kind of value"),
     ],
 )
 def test_an_object_that_cannot_be_said_is_named_and_kept(term: Term | None, name: str) -> None:
@@ -223,6 +227,46 @@ def test_nothing_an_endpoint_says_raises(rows: list[Row]) -> None:
     )
     assert len(parsed.statements) + left_out <= len(rows)
     assert bool(parsed.statements) == (left_out < len(rows))
+
+
+@pytest.mark.parametrize(
+    ("value", "detail", "expected"),
+    [
+        (time("1879-01-01T00:00:00Z"), Term("literal", "9", XSD + "integer"), "9"),
+        (time("1879-03-14T00:00:00Z"), Term("literal", "11"), "11"),
+        (Term("literal", "+1.96", XSD + "decimal"), uri(ENTITY + "Q11573"), "Q11573"),
+        (Term("literal", "+5", XSD + "decimal"), uri(ENTITY + "Q199"), "Q199"),
+        (time("1879-03-14T00:00:00Z"), uri(ENTITY + "Q11573"), ""),
+        (time("1879-03-14T00:00:00Z"), Term("literal", "day"), ""),
+        (Term("literal", "+5", XSD + "decimal"), Term("literal", "9"), ""),
+        (uri(ENTITY + "Q5"), uri(ENTITY + "Q11573"), ""),
+        (time("1879-03-14T00:00:00Z"), None, ""),
+    ],
+)
+def test_the_value_node_adds_precision_and_unit(value: Term, detail: Term | None, expected: str) -> None:
+    """A time gets its precision and a quantity its unit; anything else that stands there is left out."""
+    cells = {"value": value} | ({"detail": detail} if detail is not None else {})
+    (statement,) = parse.statements("P1", [row(**cells)]).statements
+    assert statement.value.detail == expected
+    bare = parse.statements("P1", [row(value=value)]).statements[0]
+    assert statement == bare, "the detail is no part of which fact it is"
+    assert statement.adds_nothing_to(bare) is (expected == "")
+    assert bare.adds_nothing_to(statement)
+
+
+def test_texts_in_other_languages_are_left_out_by_name() -> None:
+    """Of texts with a language those in the chosen one and in `mul` are facts."""
+    rows = [
+        row(st=uri(f"{STATEMENT}Q42-{tag}"), value=Term("literal", f"name in {tag}", None, tag))
+        for tag in ("de", "en", "en-gb", "mul")
+    ]
+    parsed = parse.statements("P1448", rows, "en")
+    assert {s.value.text for s in parsed.statements if s.value.kind is ValueKind.MONOLINGUAL} == {
+        "name in en",
+        "name in mul",
+    }
+    assert parsed.counts == {"filtered: text in another language": 2}
+    assert len(parse.statements("P1448", rows).statements) == 4
 
 
 def label(text: str, language: str | None) -> Row:

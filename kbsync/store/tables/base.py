@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 import math
+import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import JSON, Boolean, DateTime, Enum, Float, Integer, MetaData, String, Text
@@ -31,6 +33,9 @@ def iso(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
+_iso = lru_cache(maxsize=1024)(iso)  # all rows of a page have the page's time
+
+
 class UtcTime(TypeDecorator[datetime]):
     """A timezone-aware time in UTC: `timestamptz` in PostgreSQL, fixed-width ISO 8601 text in SQLite."""
 
@@ -41,7 +46,7 @@ class UtcTime(TypeDecorator[datetime]):
         """Text for SQLite, an aware datetime for PostgreSQL."""
         if value is None:
             return None
-        text = iso(value)
+        text = _iso(value)
         return text if dialect.name == "sqlite" else value.astimezone(UTC)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:  # noqa: ARG002
@@ -53,6 +58,9 @@ class UtcTime(TypeDecorator[datetime]):
         return time.astimezone(UTC)
 
 
+_UNCLEAN = re.compile("[\0\ud800-\udfff]")
+
+
 class CleanText(TypeDecorator[str]):
     """Text from outside. NUL and lone surrogates, which PostgreSQL or UTF-8 can't hold, become U+FFFD."""
 
@@ -61,9 +69,9 @@ class CleanText(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
         """The text as both databases can keep it."""
-        if value is None:
-            return None
-        return "".join("\ufffd" if c == "\0" or "\ud800" <= c <= "\udfff" else c for c in value)
+        if value is None or _UNCLEAN.search(value) is None:
+            return value
+        return _UNCLEAN.sub("\ufffd", value)
 
 
 class Real(TypeDecorator[float]):

@@ -45,6 +45,7 @@ class StatementRow(Base):
     retired_at: Mapped[datetime | None]
     retired_reason: Mapped[str | None]
     refs: Mapped[References | None]
+    detail: Mapped[str | None]  # a time's precision or a quantity's unit; NULL where the source told none
 
 
 class ReadingRow(Base):
@@ -92,6 +93,7 @@ class FactRow(Base):
     retired_run: Mapped[int | None] = mapped_column(ForeignKey("runs.id"))
     retired_at: Mapped[datetime | None]
     retired_reason: Mapped[str | None]
+    detail: Mapped[str | None]
 
 
 class ChangeRow(Base):
