@@ -3,13 +3,14 @@
 A cost is what its rule limits: the logarithm of the perplexity ratio, the fall of neighborhood success, the share
 of edits (or paraphrases) that fail. A law is
 
-    cost(n) = floor + scale · nᵖ,   1 ≤ p ≤ 4,
+    cost(n) = floor + scale · nᵖ,   ¼ ≤ p ≤ 4,
 
 fitted by weighted least squares. Perplexity, neighborhood and efficacy begin at 0: an edit that nothing disturbs
 costs next to nothing and says its object. Paraphrases have a floor, since even a lone edit is not followed at all
 of them; so that rule has no law before two live sets are known of which one is twice as large as the other.
 Where the sizes don't tell p, it is taken to be between 1 (each edit costs the same) and 2 (each pair of edits
-disturbs one another), and the interval says how much hangs on that.
+disturbs one another), and the interval says how much hangs on that. Where λ grows with the live set, costs to text
+grow more slowly than the set, with p below 1.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from kbsync.facts import Phase
 from kbsync.settings import GateSettings
 
 DRAWS = 200
-_POWERS = torch.arange(1.0, 4.001, 0.025, dtype=torch.float64)
+_POWERS = torch.arange(0.25, 4.001, 0.025, dtype=torch.float64)
 _PRIOR, _FAINT = (1.0, 1.5, 2.0), 1e-3  # p where the costs don't tell; how much that weighs beside them
 _MODEL = 0.1  # a law is right to a tenth of a cost at best, so that the dearest live sets don't decide it alone
 _ERRORS = {"perplexity_ratio": 0.001}  # a fixed text, but the facts are chance
