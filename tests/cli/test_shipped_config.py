@@ -38,12 +38,12 @@ def test_the_embedded_file_watches_what_the_demo_changes() -> None:
 
 
 def test_the_wikidata_file_asks_for_a_contact_and_is_gentle() -> None:
-    """The public service wants a contact: the line stands there, empty. A sync comes every six hours."""
+    """The public service wants a contact: the line stands there, empty. A sync comes every hour."""
     settings = load_settings(ROOT / "config" / "wikidata.toml")
     raw = tomllib.loads((ROOT / "config" / "wikidata.toml").read_text(encoding="utf-8"))
     assert raw["source"]["contact"] == ""
     assert settings.source.endpoint == "https://query.wikidata.org/sparql"
-    assert settings.schedule.interval_minutes == 360
+    assert settings.schedule.interval_minutes == 60
     assert 50 <= len(settings.watch.relations) <= 70
 
 
