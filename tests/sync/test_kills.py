@@ -45,7 +45,7 @@ def around(patch: Patch, owner: object, name: str, stop: Stop, *, call: int = 1,
 POINTS: dict[str, tuple[object, str, dict[str, Any]]] = {
     **{f"before {name}": (Sync, name, {}) for name in STAGES},
     "after publish": (Sync, "publish", {"after": True}),
-    "between the relations of a pull": (pulling, "_pull_relation", {"call": 2}),
+    "between the relations of a pull": (pulling, "pull_relation", {"call": 2}),
     "a page pulled, its transaction open": (pulling.mirror, "apply", {"after": True}),
     "a plan made, its transaction open": (planning.holds, "save_held", {}),
     "before batches are fixed": (solving, "_assign", {}),
@@ -160,7 +160,7 @@ def test_a_first_pull_that_was_killed_begins_again(fresh: Rig) -> None:
 
 
 INSIDE: dict[str, tuple[object, str]] = {
-    "pull": (pulling, "_pull_relation"),
+    "pull": (pulling, "pull_relation"),
     "plan": (planning.requests, "save_requests"),
     "solve": (solving, "_solve_batch"),
     "rebuild": (Editor, "rebuild"),
