@@ -321,10 +321,17 @@ class Editor:
         targets: dict[int, Tensor] = {}
         for batch in solver.cut_groups([[live[i] for i in group] for group in groups]):
             part = groups[batch]
-            solved = solver.solve_groups([[live[i] for i in group] for group in part])
+            steps = self.settings.steps if max(map(len, part)) > 1 else self._repair_steps
+            solved = solver.solve_groups([[live[i] for i in group] for group in part], steps)
             numbers = [i for group in part for i in group]
             targets.update({i: target.z for i, target in zip(numbers, solved, strict=True)})
         return targets
+
+    @property
+    def _repair_steps(self) -> int:
+        """A candidate that nearly says an object needs about half the way that z came from the base model; a δ that
+        went further breaks more of the others."""
+        return max(1, self.settings.steps // 2)
 
     def _missed(self, rows: Sequence[Sequence[Row]]) -> list[int]:
         """Requests whose prompt greedy decoding does not end with the object."""

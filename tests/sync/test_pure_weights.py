@@ -194,6 +194,7 @@ def settings_of_z() -> Iterator[tuple[str, object, bool]]:
     yield "layers", [0], True
     yield "solve_dtype", "bfloat16", True
     yield "covariance_weight", 2.0, False
+    yield "covariance_facts", 3, False
     yield "bystander_weight", 1.0, False
     yield "repair_rounds", 0, False
     yield "batch_size", 3, False
