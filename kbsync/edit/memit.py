@@ -282,23 +282,23 @@ class Editor:
         """
         missed = self._missed(rows)
         counts, held, together = [len(missed)], 1.0, True
+        if not missed or not self.settings.repair_rounds:
+            return counts
+        overlap = self._overlap(ground)
         broken: set[int] = set()
-        overlap = self._overlap(ground) if missed and self.settings.repair_rounds else None
         for number in range(1, self.settings.repair_rounds + 1):
-            if not missed:
-                break
             say(f"repair {number}: {len(missed)} missed")
             before = self.tensors()
             wanted = sorted({*missed, *broken})
-            groups = [[i] for i in wanted]
-            if together and overlap is not None:
-                groups = groups_of(live, wanted, overlap.of(wanted))
+            groups = groups_of(live, wanted, overlap.of(wanted)) if together else [[i] for i in wanted]
             self._update(ground, self._solve_again(live, groups, together), held)
             now = self._missed(rows)
             if len(now) < len(missed):
                 missed = now
                 broken.clear()
                 counts.append(len(missed))
+                if not missed:
+                    break
             else:
                 self.load(before)
                 broken.update(now)
