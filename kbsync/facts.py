@@ -21,6 +21,9 @@ def is_entity_id(text: str) -> bool:
     return ENTITY_ID.fullmatch(text) is not None  # `match` would let a line break through at the end
 
 
+LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)  # before all others; also: ended, but nobody says when
+
+
 class ValueKind(StrEnum):
     """What a statement's value is."""
 
@@ -184,9 +187,6 @@ class Pulled:
     absent: tuple[str, ...] = ()
 
 
-_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
-
-
 @dataclass(frozen=True, slots=True)
 class Reading:
     """How far the source has shown one item's statements of one relation: what puts readings in order.
@@ -224,7 +224,7 @@ class Reading:
         return self.present and not self.merged(seen).present
 
     def _key(self) -> tuple[int, datetime]:
-        return -1 if self.revision is None else self.revision, self.at or _LONG_AGO
+        return -1 if self.revision is None else self.revision, self.at or LONG_AGO
 
 
 class DivergenceKind(StrEnum):

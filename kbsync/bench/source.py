@@ -14,7 +14,8 @@ import sqlite3
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
@@ -31,6 +32,7 @@ from kbsync.source.embedded import EmbeddedWikidata
 from kbsync.source.staging import Staging
 from kbsync.source.transport import BLOCK, opener_for
 from kbsync.store import runs
+from kbsync.store.chunks import chunked
 from kbsync.store.tables import RunStatus, StatementRow
 from kbsync.sync.clock import now
 from kbsync.sync.progress import Progress, Silent
@@ -128,18 +130,14 @@ def _parts(bench: Workbench, server: EmbeddedWikidata, changes: int, shown: Prog
     with shown.stage("tail"):
         tail = _measured(f"tail of {changes} changes", bench, lambda client: _pulled(bench, client))
     with shown.stage("reconcile"):
-        whole = _measured("reconcile", bench, lambda client: full_pass(bench, client))
+        whole = _measured("reconcile", bench, lambda client: _reconciled(bench, client))
     return [first, tail, whole]
 
 
-def full_pass(bench: Workbench, client: SparqlClient) -> tuple[int, int]:
+def _reconciled(bench: Workbench, client: SparqlClient) -> tuple[int, int]:
     """One reconcile without the tail, in a run of its own: (statements read, divergences)."""
-    with bench.store.begin() as tx:
-        run_id = runs.start_run(tx, "bench", now(), {})
-    with Silent().stage("reconcile") as task:
+    with _run(bench, RunStatus.RECONCILED) as run_id, Silent().stage("reconcile") as task:
         found, counts = reconcile(bench, run_id, bench.settings.watch.relations, task, alone=True, client=client)
-    with bench.store.begin() as tx:
-        runs.finish_run(tx, run_id, RunStatus.RECONCILED, now())
     return sum(one.statements for one in found), counts["divergences"]
 
 
@@ -167,13 +165,19 @@ def read_dump(file: Path, relations: Sequence[str], folder: Path) -> dict[str, A
 
 def _pulled(bench: Workbench, client: SparqlClient) -> tuple[int, int]:
     """One pull stage, in a run of its own: (statements read, changes)."""
+    with _run(bench, RunStatus.UNCHANGED) as run_id, Silent().stage("pull") as task:
+        counts = pull(bench, run_id, task, client=client)
+    return counts["stored"] + counts["duplicate"], counts["changes"]
+
+
+@contextmanager
+def _run(bench: Workbench, status: RunStatus) -> Iterator[int]:
+    """A row for what is measured; its number."""
     with bench.store.begin() as tx:
         run_id = runs.start_run(tx, "bench", now(), {})
-    with Silent().stage("pull") as task:
-        counts = pull(bench, run_id, task, client=client)
+    yield run_id
     with bench.store.begin() as tx:
-        runs.finish_run(tx, run_id, RunStatus.UNCHANGED, now())
-    return counts["stored"] + counts["duplicate"], counts["changes"]
+        runs.finish_run(tx, run_id, status, now())
 
 
 def _measured(name: str, bench: Workbench, act: Callable[[SparqlClient], tuple[int, int]]) -> Part:
@@ -226,13 +230,8 @@ def _change(bench: Workbench, server: EmbeddedWikidata, changes: int) -> None:
         ).all()
     rows = [(subject, relation, statement) for subject, relation, statement in found]
     updates = list(graphs.update(changes, rows, graphs.MADE + timedelta(hours=1)))
-    for chunk in _chunks(updates):
+    for chunk in chunked(updates, UPDATES_AT_ONCE):
         server.update(" ;\n".join(chunk))
-
-
-def _chunks(updates: Sequence[str]) -> Iterable[Sequence[str]]:
-    for start in range(0, len(updates), UPDATES_AT_ONCE):
-        yield updates[start : start + UPDATES_AT_ONCE]
 
 
 def _settings(endpoint: str, folder: Path, relations: Sequence[str], page_size: int) -> Settings:

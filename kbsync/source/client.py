@@ -31,12 +31,12 @@ from kbsync.source.transport import (
     ENCODINGS,
     CutShort,
     authorization,
+    content_type,
     opener_for,
     read_body,
     retry_after_s,
+    seconds_until,
 )
-
-__all__ = ["Row", "SparqlClient", "Term", "opener_for", "retry_after_s"]
 
 ACCEPT = "application/sparql-results+json"
 JSON_TYPES = frozenset({ACCEPT, "application/json"})
@@ -204,7 +204,7 @@ class SparqlClient:
         return wrapper._createRequest()
 
     def _check_type(self, response: http.client.HTTPResponse) -> None:
-        kind = (response.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
+        kind = content_type(response)
         if kind not in JSON_TYPES:
             named = "an HTML page" if "html" in kind else f"content of type {kind or 'unknown'}"
             raise BadAnswer(
@@ -265,8 +265,7 @@ def _seconds_until(text: str) -> float | None:
         when = datetime.fromisoformat(text)
     except ValueError:
         return None
-    when = when.replace(tzinfo=UTC) if when.tzinfo is None else when
-    return max(0.0, (when - datetime.now(UTC)).total_seconds())
+    return seconds_until(when, datetime.now(UTC))
 
 
 def _term(binding: dict[str, Any]) -> Term:

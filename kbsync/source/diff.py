@@ -10,11 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from kbsync.facts import Change, ChangeKind, Rank, Statement, Value, ValueKind
+from kbsync.facts import LONG_AGO, Change, ChangeKind, Rank, Statement, Value, ValueKind
 
 RECORD_KNOWN = "known by its own record now"  # of a bare triple from a dump, which had none
 
-_FAR_PAST = datetime.min.replace(tzinfo=UTC)
 _FAR_FUTURE = datetime.max.replace(tzinfo=UTC)
 
 
@@ -110,7 +109,7 @@ def _pairs(
 
 
 def _order(statement: Statement) -> tuple[datetime, datetime, Value]:
-    return statement.start or _FAR_PAST, statement.end or _FAR_FUTURE, statement.value
+    return statement.start or LONG_AGO, statement.end or _FAR_FUTURE, statement.value
 
 
 def _went(before: Statement, seen: dict[str, Statement], now: datetime, gone_reason: str) -> str:

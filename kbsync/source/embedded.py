@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Self
 
 from kbsync.errors import ConfigError, EndpointDown, SourceError
-from kbsync.source.client import opener_for
+from kbsync.source.transport import opener_for
 
 START_S = 30.0  # seconds until a started server must answer
 STOP_S = 5.0  # seconds that a terminated server gets before it is killed

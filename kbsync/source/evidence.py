@@ -10,7 +10,9 @@ from collections.abc import Collection, Iterable, Sequence
 from kbsync import __version__
 from kbsync.settings import TrustSettings
 from kbsync.source import parse, queries
-from kbsync.source.client import SparqlClient, opener_for
+from kbsync.source.client import SparqlClient
+from kbsync.source.paging import select_chunks
+from kbsync.source.transport import opener_for
 
 CHUNK = 500  # ids of one VALUES clause
 MOST_BYTES = 1 << 16  # of an answer of the scoring service
@@ -21,8 +23,8 @@ def fetch_classes(client: SparqlClient, items: Iterable[str]) -> dict[str, set[s
     """What each of `items` is an instance of (P31); an empty set where it is of nothing."""
     ids = sorted(set(items))
     found: dict[str, set[str]] = {one: set() for one in ids}
-    for start in range(0, len(ids), CHUNK):
-        for row in client.select(queries.classes(ids[start : start + CHUNK])):
+    for _, rows in select_chunks(client, ids, CHUNK, queries.classes):
+        for row in rows:
             item, kind = parse.entity_id(row.get("item")), parse.entity_id(row.get("class"))
             if item in found and kind is not None:
                 found[item].add(kind)
@@ -35,8 +37,8 @@ def fetch_roots(
     """For each class and each root: whether the class is the root or below it (P279)."""
     ids, wanted = sorted(classes), sorted(roots)
     found = {(one, root): one == root for one in ids for root in wanted}
-    for start in range(0, len(ids), CHUNK) if wanted else ():
-        for row in client.select(queries.below(ids[start : start + CHUNK], wanted)):
+    for _, rows in select_chunks(client, ids if wanted else (), CHUNK, lambda chunk: queries.below(chunk, wanted)):
+        for row in rows:
             item, root = parse.entity_id(row.get("item")), parse.entity_id(row.get("root"))
             if item is not None and root is not None and (item, root) in found:
                 found[item, root] = True

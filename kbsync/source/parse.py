@@ -14,12 +14,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from kbsync.facts import Item, Rank, References, Statement, Value, ValueKind, is_entity_id
+from kbsync.facts import LONG_AGO, Item, Rank, References, Statement, Value, ValueKind, is_entity_id
 from kbsync.source.client import Row, Term
 from kbsync.source.queries import ENTITY, GENID, STATEMENT, STATEMENT_ID, WIKIBASE, XSD
 
 UNKNOWN = Value(ValueKind.UNKNOWN, "")
-LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)  # also: ended, but nobody says when
 FAR_AHEAD = datetime(9999, 12, 31, tzinfo=UTC)
 
 _TIME = re.compile(r"^([+-]?)(\d{4,16})-(\d\d)-(\d\d)(?:T(\d\d):(\d\d):(\d\d)(?:\.\d+)?)?Z?$")

@@ -67,6 +67,13 @@ class Page:
             fates={one: fate for one, fate in self.fates.items() if one not in subjects},
         )
 
+    def by_subject(self) -> dict[str, list[Statement]]:
+        """The statements of each subject that the page speaks for."""
+        found: dict[str, list[Statement]] = {subject: [] for subject in self.subjects}
+        for statement in self.statements:
+            found[statement.subject].append(statement)
+        return found
+
     @property
     def targets(self) -> set[str]:
         """What the merged subjects were merged into."""
@@ -147,13 +154,7 @@ def tail(
             f"{client.settings.endpoint} has lost {len(lost)} of {len(known_versions)} known subjects of "
             f"{relation}; nothing was retired: check that it has loaded all its data"
         )
-    targets: set[str] = set()
-    for chunk in chunks(sorted(stale | lost), min(settings.page_size, CHUNK)):
-        page = reader.read(chunk, None)
-        targets |= page.targets
-        yield page
-    for chunk in chunks(sorted(targets - read - stale - lost), min(settings.page_size, CHUNK)):
-        yield reader.read(chunk, None)
+    yield from reader.read_all(sorted(stale | lost), read)
     counts = {"unchanged": len(known_versions.keys() - read - stale - lost)}
     yield Page(relation, False, Cursor(until, "") if until is not None else None, counts=counts)
 
@@ -164,9 +165,7 @@ def assemble(page: Page, known: Mapping[str, Sequence[Statement]], now: datetime
     `known` needs the live statements of `page.relation` on `page.subjects`; others are left alone. `now` is
     the source's time (`until`). A page of the first pull has statements but no changes: it is the baseline.
     """
-    seen: dict[str, list[Statement]] = {subject: [] for subject in page.subjects}
-    for statement in page.statements:
-        seen[statement.subject].append(statement)
+    seen = page.by_subject()
     counts = Counter(page.counts)
     found = []
     for subject in page.subjects:
@@ -262,6 +261,18 @@ class Reader:
             parsed.counts += part.counts
         return self.page(parsed, items, cursor)
 
+    def read_all(self, subjects: Sequence[str], already: Collection[str] = ()) -> Iterator[Page]:
+        """Pages without a cursor of all statements of `subjects`, whatever became of them, and then of what they
+        were merged into, but for items that were read `already`."""
+        size = min(self.settings.page_size, CHUNK)
+        targets: set[str] = set()
+        for chunk in _chunks(subjects, size):
+            page = self.read(chunk, None)
+            targets |= page.targets
+            yield page
+        for chunk in _chunks(sorted(targets.difference(already, subjects)), size):
+            yield self.read(chunk, None)
+
     def page(self, parsed: parse.Parsed, asked: Sequence[str], cursor: Cursor | None) -> Page:
         """Add labels, revisions and fates to parsed statements; `asked` are subjects that may have none."""
         subjects = sorted({*parsed.versions, *asked})
@@ -345,11 +356,6 @@ def _with_object(statement: Statement, moved: Mapping[str, str]) -> Statement:
     return replace(statement, value=Value(ValueKind.ITEM, moved[statement.value.text]))
 
 
-def label_only(item: Item) -> Item:
-    """An object without its revision: none of its own statements were read, so it must not look as if."""
-    return Item(item.id, item.label, item.language, None, None)
-
-
 def _window(
     client: SparqlClient, relation: str, cursor: Cursor, until: datetime, settings: SourceSettings
 ) -> Iterator[tuple[list[str], Cursor]]:
@@ -400,6 +406,6 @@ def too_many(gone: int, known: int, share: float) -> bool:
     return share < 1 and (gone > max(LOSS_FLOOR, share * known) or gone == known >= LOSS_OF_ALL)
 
 
-def chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
     for start in range(0, len(items), size):
         yield items[start : start + size]

@@ -10,7 +10,7 @@ from kbsync.settings import SourceSettings
 from kbsync.source import parse, queries
 from kbsync.source.client import SparqlClient
 from kbsync.source.paging import select_chunks, select_page
-from kbsync.source.pull import CHUNK, Page, Reader, chunks
+from kbsync.source.pull import CHUNK, Page, Reader
 
 
 def snapshot(
@@ -38,14 +38,7 @@ def read_again(
     client: SparqlClient, relation: str, subjects: Sequence[str], settings: SourceSettings
 ) -> Iterator[Page]:
     """All statements of `subjects`, whatever became of them, and of what they were merged into."""
-    reader = Reader(client, relation, settings, ())
-    targets: set[str] = set()
-    for chunk in chunks(subjects, min(settings.page_size, CHUNK)):
-        page = reader.read(chunk, None)
-        targets |= page.targets
-        yield page
-    for chunk in chunks(sorted(targets - set(subjects)), min(settings.page_size, CHUNK)):
-        yield reader.read(chunk, None)
+    return Reader(client, relation, settings, ()).read_all(subjects)
 
 
 def with_statements(client: SparqlClient, relation: str, items: Sequence[str]) -> set[str]:

@@ -18,7 +18,7 @@ from kbsync.errors import BadAnswer, EndpointDown, KbsyncError, SourceError, Thr
 from kbsync.settings import SourceSettings, user_agent
 from kbsync.source.guard import Guard
 from kbsync.source.sse import Message, messages
-from kbsync.source.transport import BLOCK, opener_for, place_of, retry_after_s
+from kbsync.source.transport import BLOCK, content_type, opener_for, place_of, retry_after_s
 
 SILENCE_S = 30.0  # without a byte for so long the connection is taken for dead; the stream is never so quiet
 PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0)  # between connections that brought nothing
@@ -87,7 +87,7 @@ class MutationStream:
             self.guard.failed(self._clock() - begun)
             raise EndpointDown(f"can't reach the stream {url}: {error or type(error).__name__}") from None
         with response:
-            kind = (response.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
+            kind = content_type(response)
             if kind != "text/event-stream":
                 self.guard.failed(self._clock() - begun)
                 raise BadAnswer(

@@ -179,5 +179,15 @@ def retry_after_s(value: str | None, now: datetime) -> float | None:
         when = parsedate_to_datetime(value)
     except ValueError:
         return None
+    return seconds_until(when, now)
+
+
+def seconds_until(when: datetime, now: datetime) -> float:
+    """Seconds from `now` until a time, which is UTC where it has no zone; 0 when it is over."""
     when = when.replace(tzinfo=UTC) if when.tzinfo is None else when
     return max(0.0, (when - now).total_seconds())
+
+
+def content_type(response: HTTPResponse) -> str:
+    """The media type of an answer, in lower case and without parameters; "" where it names none."""
+    return (response.headers.get("Content-Type") or "").partition(";")[0].strip().lower()

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from kbsync.facts import Pulled, Reading
+from kbsync.facts import LONG_AGO, Pulled, Reading
 from kbsync.store.chunks import chunked
 from kbsync.store.tables import ReadingRow
-
-_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 
 
 def readings_of(tx: Session, relation: str, items: Iterable[str]) -> dict[str, Reading]:
@@ -27,7 +25,7 @@ def readings_of(tx: Session, relation: str, items: Iterable[str]) -> dict[str, R
 
 def note(tx: Session, pulled: Pulled) -> set[str]:
     """Merge a page's readings into the stored ones; returns the subjects of which the store knows better."""
-    at = pulled.at or _LONG_AGO
+    at = pulled.at or LONG_AGO
     seen = {item.id: Reading(item.revision, at) for item in pulled.items}
     seen |= {item: Reading(absent_at=at) for item in pulled.absent}
     known = readings_of(tx, pulled.relation, seen)

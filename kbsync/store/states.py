@@ -8,24 +8,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from sqlalchemy import insert, select, tuple_
 from sqlalchemy.orm import Session
 
-from kbsync.facts import ABSENT, Fact, Past, Rank, References, Signal, State, Value, ValueKind
+from kbsync.facts import ABSENT, LONG_AGO, Fact, Past, Rank, References, Signal, State, Value, ValueKind
 from kbsync.store.chunks import chunked
 from kbsync.store.tables import FactRow, FactStateRow, LabelStateRow, StatementRow
 
 Pair = tuple[str, str]  # subject, relation
 
-_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 _STRENGTH = {None: 0, References.NONE: 1, References.IMPORTED: 2, References.SOURCED: 3}
 
 
 def weight(row: StatementRow) -> tuple[bool, datetime, str]:
     """Of several best statements that say the same, the one of the highest weight speaks."""
-    return row.rank is Rank.PREFERRED, row.start_time or _LONG_AGO, row.id
+    return row.rank is Rank.PREFERRED, row.start_time or LONG_AGO, row.id
 
 
 def present_states(tx: Session, pairs: Collection[Pair]) -> dict[Fact, State]:

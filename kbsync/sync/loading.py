@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from kbsync.errors import ConfigError, KbsyncError, Stopped, StoreError
-from kbsync.facts import UNTOLD_UNIT, Cursor, Statement, ValueKind
+from kbsync.errors import ConfigError
+from kbsync.facts import UNTOLD_UNIT, Cursor, Item, Statement, ValueKind
 from kbsync.source import parse
 from kbsync.source import pull as source
 from kbsync.source.dump import Dump, Format, open_dump, read
@@ -23,8 +23,9 @@ from kbsync.source.staging import StagedPage, Staging
 from kbsync.store import known, mirror, runs
 from kbsync.store.tables import RunStatus
 from kbsync.sync.clock import now
+from kbsync.sync.pages import take
 from kbsync.sync.progress import Task
-from kbsync.sync.run import heartbeat
+from kbsync.sync.run import begin, carried, check_watched
 from kbsync.sync.workbench import Workbench
 
 MEGABYTE = 1_000_000
@@ -56,47 +57,18 @@ def load(bench: Workbench, path: Path, form: Format | None = None, as_of: dateti
     started = time.monotonic()
     dump = open_dump(path, form)
     watched = bench.settings.watch.relations
-    if not watched:
-        raise ConfigError('watch.relations is empty: name the properties to load, such as ["P35", "P6"]')
+    check_watched(bench)
     with bench.store.read() as tx:
         complete = tuple(one for one in watched if known.first_pull_complete(tx, one) is not None)
     relations = [one for one in watched if one not in complete]
     if not relations:
         return Loaded(None, None, 0, 0.0, time.monotonic() - started, {}, complete)
-    run_id = _start(bench)
-    try:
-        with heartbeat(bench, run_id):
-            loaded = _Load(bench, run_id, dump, relations, as_of)
-            counts = loaded.run()
-    except KeyboardInterrupt:
-        _end(bench, run_id, RunStatus.INTERRUPTED, "stopped by the user")
-        raise Stopped("stopped; the same command goes on from there") from None
-    except KbsyncError as error:
-        _end(bench, run_id, RunStatus.FAILED, str(error))
-        raise
-    except BaseException as error:
-        _end(bench, run_id, RunStatus.FAILED, f"{type(error).__name__}: {error}")
-        raise
-    _end(bench, run_id, RunStatus.UNCHANGED, f"loaded {', '.join(relations)} from {path.name}")
+    run_id = begin(bench, "load", None)
+    with carried(bench, run_id, "stopped; the same command goes on from there") as end:
+        loaded = _Load(bench, run_id, dump, relations, as_of)
+        counts = loaded.run()
+        end(RunStatus.UNCHANGED, f"loaded {', '.join(relations)} from {path.name}")
     return Loaded(run_id, loaded.time, loaded.triples, loaded.read_s, time.monotonic() - started, counts, complete)
-
-
-def _start(bench: Workbench) -> int:
-    settings = bench.settings.model_dump(mode="json")
-    settings["store"] = {}  # the URL may hold a password
-    with bench.store.begin() as tx:
-        runs.interrupt_stale_runs(tx, now())
-        return runs.start_run(tx, "load", now(), settings)
-
-
-def _end(bench: Workbench, run_id: int, status: RunStatus, reason: str) -> None:
-    """Write the end of the run; a store that can't be reached must not hide the error that came first."""
-    try:
-        with bench.store.begin() as tx:
-            runs.finish_run(tx, run_id, status, now(), reason)
-    except StoreError:
-        if status is RunStatus.UNCHANGED:
-            raise
 
 
 class _Load:
@@ -170,15 +142,12 @@ class _Load:
         for staged in staging.pages(relation, self.bench.settings.source.page_size):
             page = _page(staging, relation, staged, self.bench.settings.source.language)
             with store.begin() as tx:
-                before = known.statements_of(tx, relation, page.subjects)
-                pulled = source.assemble(page, before, now=at)
-                mirror.apply(tx, self.run_id, now(), pulled, baseline=True)
+                pulled = take(tx, self.run_id, page, at, baseline=True)
             counts.update(pulled.counts)
             counts["subjects"] += len(staged.subjects)
             task.advance(len(staged.subjects))
         with store.begin() as tx:
-            last = source.Page(relation, True, Cursor(at, ""))
-            mirror.apply(tx, self.run_id, now(), source.assemble(last, {}, now=at), baseline=True)
+            take(tx, self.run_id, source.Page(relation, True, Cursor(at, "")), at, baseline=True)
             known.complete_first_pull(tx, self.run_id, relation, now())
         return counts
 
@@ -196,9 +165,14 @@ def _page(staging: Staging, relation: str, staged: StagedPage, language: str) ->
         subjects=staged.subjects,
         items=tuple(named[one] for one in staged.subjects),
         statements=statements,
-        labels=tuple(source.label_only(named[one]) for one in objects),
+        labels=tuple(_label_only(named[one]) for one in objects),
         counts=dict(parsed.counts),
     )
+
+
+def _label_only(item: Item) -> Item:
+    """An object without its revision: none of its own statements were read, so it must not look as if."""
+    return Item(item.id, item.label, item.language, None, None)
 
 
 def _untold(statement: Statement) -> Statement:

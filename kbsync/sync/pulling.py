@@ -10,11 +10,12 @@ import structlog
 from kbsync.errors import SourceError
 from kbsync.source import pull as source
 from kbsync.source.client import SparqlClient
-from kbsync.store import known, mirror, readings
+from kbsync.store import known, mirror
 from kbsync.sync import streaming
 from kbsync.sync.asking import asking
 from kbsync.sync.clock import now
 from kbsync.sync.gathering import gather
+from kbsync.sync.pages import take
 from kbsync.sync.progress import Task
 from kbsync.sync.workbench import Workbench
 
@@ -91,11 +92,9 @@ def pull_relation(
     counts: Counter[str] = Counter()
     for page in pages:
         with bench.store.begin() as tx:
-            page = source.newest(page, readings.readings_of(tx, relation, page.subjects), at)
-            pulled = source.assemble(page, known.statements_of(tx, relation, page.subjects), now=at)
-            mirror.apply(tx, run_id, now(), pulled, baseline=first)
-            counts.update(pulled.counts)
-            counts["changes"] += len(pulled.changes)
+            pulled = take(tx, run_id, page, at, baseline=first)
+        counts.update(pulled.counts)
+        counts["changes"] += len(pulled.changes)
         seen_labels.update(item.id for item in (*pulled.items, *pulled.labels))
     if first:
         with bench.store.begin() as tx:

@@ -101,7 +101,6 @@ class _Pass:
     at: datetime = field(default_factory=now)  # the source's time; set when the pass begins
     missing: set[str] = field(default_factory=set)  # tracked subjects that the snapshot has not shown (yet)
     waiting: set[str] = field(default_factory=set)  # subjects that would lose something
-    reached: bool = False  # the endpoint has answered
     confirmed: int = 0  # known statements that the snapshot has shown
     subjects: int = 0
     statements: int = 0
@@ -109,7 +108,7 @@ class _Pass:
 
     def run(self, alone: bool) -> Reconciled:
         """All steps; the relation's row is written whatever the outcome."""
-        outcome = COMPLETE
+        outcome, read_before = COMPLETE, self.client.counters.bytes
         reason: str | None = None
         cursor: Cursor | None = None
         try:
@@ -128,7 +127,7 @@ class _Pass:
         except BadAnswer as error:
             outcome, reason = INCOMPLETE, str(error)
         except EndpointDown as error:
-            if not self.reached:  # the endpoint as a whole is away
+            if self.client.counters.bytes == read_before:  # the endpoint as a whole is away
                 raise
             outcome, reason = INCOMPLETE, str(error)
         with self.bench.store.begin() as tx:
@@ -140,8 +139,6 @@ class _Pass:
 
     def _begin(self, alone: bool) -> datetime | None:
         """Pull the tail, unless `alone`, and see how far the endpoint can be read."""
-        source.window_end(self.client, self.relation)
-        self.reached = True
         if not alone:
             self.counts += pull_relation(self.bench, self.client, self.run_id, self.relation, self.seen_labels)
         with self.bench.store.read() as tx:
@@ -200,7 +197,7 @@ class _Pass:
         """Store a page and write down how it differed. With `wait`, not the subjects that would lose something."""
         with self.bench.store.begin() as tx:
             standing = readings.readings_of(tx, self.relation, page.subjects)
-            held, seen = known.statements_of(tx, self.relation, page.subjects), _by_subject(page)
+            held, seen = known.statements_of(tx, self.relation, page.subjects), page.by_subject()
             newest = source.newest(page, standing, self.at)
             if wait:
                 for one in set(page.subjects) - set(newest.subjects):  # it is older, and says nothing of them
@@ -251,13 +248,6 @@ class _Pass:
             found = label_divergences([item], known.named(tx, [item]))
             mirror.save_items(tx, now(), [item])
             reconciles.save_divergences(tx, self.run_id, now(), self.relation, found)
-
-
-def _by_subject(page: Page) -> dict[str, list[Statement]]:
-    seen: dict[str, list[Statement]] = {subject: [] for subject in page.subjects}
-    for statement in page.statements:
-        seen[statement.subject].append(statement)
-    return seen
 
 
 def _news(

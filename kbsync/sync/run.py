@@ -53,8 +53,9 @@ def sync_once(bench: Workbench, trigger: str = "manual", force: bool = False) ->
     """
     check_watched(bench)
     started = time.monotonic()
-    run_id = begin(bench, trigger, Wants.SYNC)
-    sync = Sync(bench, run_id, force, only_touched=trigger == STREAM)
+    touched = trigger == STREAM
+    run_id = begin(bench, trigger, None if touched else Wants.SYNC)  # who asked for a sync wants all of it
+    sync = Sync(bench, run_id, force, only_touched=touched)
     with carried(bench, run_id) as end:
         _mend(bench)
         status, reason = end(*sync.run())
@@ -77,23 +78,27 @@ def check_watched(bench: Workbench) -> None:
         raise ConfigError('watch.relations is empty: name the properties to keep in sync, such as ["P35", "P6"]')
 
 
-def begin(bench: Workbench, trigger: str, wants: Wants) -> int:
-    """A run's row, which is its lease; it answers the triggers that wait for its kind. Raises StoreError."""
+def begin(bench: Workbench, trigger: str, wants: Wants | None) -> int:
+    """A run's row, which is its lease; it answers the triggers that wait for its kind, where it is of one. Raises
+    StoreError."""
     settings = bench.settings.model_dump(mode="json")
     settings["store"] = {}  # the URL may hold a password
     with bench.store.begin() as tx:
         runs.interrupt_stale_runs(tx, now())
         run_id = runs.start_run(tx, trigger, now(), settings)
-        if trigger != STREAM:  # who asked for a sync wants all of it
+        if wants is not None:
             triggers.take(tx, run_id, wants)
     return run_id
 
 
 @contextmanager
-def carried(bench: Workbench, run_id: int) -> Iterator[Callable[[RunStatus, str | None], Ending]]:
+def carried(
+    bench: Workbench, run_id: int, stopped: str | None = None
+) -> Iterator[Callable[[RunStatus, str | None], Ending]]:
     """Keep a run's row alive while the block works, and write how it ended.
 
     The block calls what it is given with status and reason, last of all; whatever it raises is written down too.
+    `stopped` is what the user who interrupts is told.
     """
     ending: list[Ending] = []
 
@@ -102,12 +107,12 @@ def carried(bench: Workbench, run_id: int) -> Iterator[Callable[[RunStatus, str 
         return status, reason
 
     try:
-        with heartbeat(bench, run_id):
+        with _heartbeat(bench, run_id):
             yield end
     except KeyboardInterrupt:
         _end(bench, run_id, RunStatus.INTERRUPTED, "stopped by the user")
         raise Stopped(
-            f"run {run_id} stopped; what it committed stays, and the next run goes on from there"
+            stopped or f"run {run_id} stopped; what it committed stays, and the next run goes on from there"
         ) from None
     except Stopped as error:
         _end(bench, run_id, RunStatus.INTERRUPTED, str(error))
@@ -126,7 +131,7 @@ def carried(bench: Workbench, run_id: int) -> Iterator[Callable[[RunStatus, str 
 
 
 @contextmanager
-def heartbeat(bench: Workbench, run_id: int) -> Iterator[None]:
+def _heartbeat(bench: Workbench, run_id: int) -> Iterator[None]:
     """Let the run's row say that it is alive, from a thread: one stage may well take longer than others wait."""
     over = threading.Event()
 

@@ -24,8 +24,9 @@ from kbsync.source.sse import Message
 from kbsync.source.stream import Gap, MutationStream
 from kbsync.source.touched import read_touched
 from kbsync.source.transport import place_of
-from kbsync.store import endpoints, known, mirror, readings, touches
+from kbsync.store import endpoints, known, touches
 from kbsync.sync.clock import now
+from kbsync.sync.pages import take
 from kbsync.sync.workbench import Workbench
 
 log = structlog.get_logger("kbsync")
@@ -122,9 +123,7 @@ def read_pending(bench: Workbench, client: SparqlClient, run_id: int, seen_label
         pages = read_touched(client, relation, mine, settings.source, known_labels=seen_labels)
         for page, settled in pages:
             with bench.store.begin() as tx:
-                page = source.newest(page, readings.readings_of(tx, relation, page.subjects), at)
-                pulled = source.assemble(page, known.statements_of(tx, relation, page.subjects), now=at)
-                mirror.apply(tx, run_id, now(), pulled, baseline=False)
+                pulled = take(tx, run_id, page, at)
                 touches.settle(tx, settled)
             counts.update(pulled.counts)
             counts["changes"] += len(pulled.changes)
