@@ -278,6 +278,9 @@ class Editor:
         that does not, what must stay is held with less weight, facts that collide are solved apart (after another
         one together again), and what that round has broken is asked for as well.
 
+        The first round asks in all contexts of z, the others where it was missed, at the prompt: the few facts that
+        are left have z of all contexts in them twice, and what more of it does is break others.
+
         The new z belong to this candidate and are not stored: they are a function of the live set alone.
         """
         missed = self._missed(rows)
@@ -291,7 +294,7 @@ class Editor:
             before = self.tensors()
             wanted = sorted({*missed, *broken})
             groups = groups_of(live, wanted, overlap.of(wanted)) if together else [[i] for i in wanted]
-            self._update(ground, self._solve_again(live, groups, together), held)
+            self._update(ground, self._solve_again(live, groups, everywhere=number == 1), held)
             now = self._missed(rows)
             if len(now) < len(missed):
                 missed = now
@@ -313,18 +316,20 @@ class Editor:
         return Overlap(ground.subject.read(last).keys, ground.preserved[last])
 
     def _solve_again(
-        self, live: Sequence[EditRequest], groups: Sequence[Sequence[int]], together: bool
+        self, live: Sequence[EditRequest], groups: Sequence[Sequence[int]], everywhere: bool
     ) -> dict[int, Tensor]:
-        """A new z, on the candidate, for each fact of `groups`, which share a δ each. Not `together`: it is asked
-        for at the prompt alone, where it was missed."""
-        solver = self.solver if together else self.solver.at_the_prompt()
+        """A new z, on the candidate, for each fact of `groups`, which share a δ each: in all contexts, or, not
+        `everywhere`, at the prompt alone. Single facts are solved apart from groups, which need more steps."""
+        solver = self.solver if everywhere else self.solver.at_the_prompt()
         targets: dict[int, Tensor] = {}
-        for batch in solver.cut_groups([[live[i] for i in group] for group in groups]):
-            part = groups[batch]
-            steps = self.settings.steps if max(map(len, part)) > 1 else self._repair_steps
-            solved = solver.solve_groups([[live[i] for i in group] for group in part], steps)
-            numbers = [i for group in part for i in group]
-            targets.update({i: target.z for i, target in zip(numbers, solved, strict=True)})
+        alone = [group for group in groups if len(group) == 1], self._repair_steps
+        several = [group for group in groups if len(group) > 1], self.settings.steps
+        for kind, steps in (alone, several):
+            for batch in solver.cut_groups([[live[i] for i in group] for group in kind]):
+                part = kind[batch]
+                solved = solver.solve_groups([[live[i] for i in group] for group in part], steps)
+                numbers = [i for group in part for i in group]
+                targets.update({i: target.z for i, target in zip(numbers, solved, strict=True)})
         return targets
 
     @property

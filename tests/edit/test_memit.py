@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kbsync.edit.memit import Editor, Rebuilt
-from kbsync.edit.target import Target
+from kbsync.edit.target import Target, TargetSolver
 from kbsync.errors import EditError
 from kbsync.facts import EditRequest
 from tests.edit import plain_memit
@@ -341,7 +341,8 @@ class TestRepair:
         assert sorted(group) == ["Not France", "They said France"]
 
     def test_what_is_missed_is_solved_with_what_it_collides_with(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Keys are those of the last edited layer on the candidate; after a round that failed each is alone."""
+        """Keys are those of the last edited layer on the candidate; after a round that failed each is alone. The
+        first round asks in all contexts, the next one at the prompt."""
         made = editor(**EASY, repair_rounds=2)
         live = sorted(easy_requests(5), key=lambda one: one.content_hash)
         targets = halfway(made, live)
@@ -358,19 +359,39 @@ class TestRepair:
                 shares[:, 4] = 0.9
                 return shares
 
-        groups: list[list[list[int]]] = []
+        groups: list[tuple[list[list[int]], bool]] = []
         monkeypatch.setattr("kbsync.edit.memit.Overlap", Near)
         monkeypatch.setattr(made, "_missed", lambda rows: [0, 1])
         plain = made._solve_again
         monkeypatch.setattr(
             made,
             "_solve_again",
-            lambda live, own, together: groups.append([list(g) for g in own]) or plain(live, own, together),
+            lambda live, own, everywhere: (
+                groups.append(([list(g) for g in own], everywhere)) or plain(live, own, everywhere)
+            ),
         )
         made.rebuild(live, targets)
         d_in = made.adapter.d_in
         assert seen == [((d_in, 5), (d_in, d_in))]
-        assert groups == [[[0, 4], [1]], [[0], [1]]]
+        assert groups == [([[0, 4], [1]], True), ([[0], [1]], False)]
+
+    def test_single_facts_and_groups_are_solved_apart(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a group needs in steps is not spent on single facts; each z comes back to its own fact."""
+        made = editor(**{**EASY, "steps": 8})
+        live = sorted(easy_requests(5), key=lambda one: one.content_hash)
+        solved: list[tuple[list[int], int]] = []
+        plain = TargetSolver.solve_groups
+
+        def watch(self: TargetSolver, groups: list[list[EditRequest]], steps: int) -> list[Target]:
+            solved.append(([len(group) for group in groups], steps))
+            return plain(self, groups, steps)
+
+        monkeypatch.setattr(TargetSolver, "solve_groups", watch)
+        found = made._solve_again(live, [[0], [1, 4], [3]], everywhere=True)
+        assert solved == [([1, 1], 4), ([2], 8)]
+        assert sorted(found) == [0, 1, 3, 4]
+        alone = made.solver.solve([live[0], live[3]], 4)
+        assert torch.equal(found[3], alone[1].z)
 
     def test_what_a_round_breaks_is_asked_for_in_the_next_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A round that mends one fact and breaks another is taken back; the next one mends both. After one that
@@ -384,8 +405,8 @@ class TestRepair:
         monkeypatch.setattr(
             made,
             "_solve_again",
-            lambda live, own, together: (
-                asked.append(sorted(i for group in own for i in group)) or plain(live, own, together)
+            lambda live, own, everywhere: (
+                asked.append(sorted(i for group in own for i in group)) or plain(live, own, everywhere)
             ),
         )
         assert made.rebuild(live, halfway(made, live)).misses == (2, 1, 0)
