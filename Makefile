@@ -18,11 +18,12 @@ VENV_STAMP := $(VENV)/.made
 RUN_STAMP := $(VENV)/.installed-run-$(KEY)
 DEV_STAMP := $(VENV)/.installed-dev-$(KEY)
 
-.PHONY: help run test lint lock clean
+.PHONY: help run test soak lint lock clean
 
 help:
 	@echo 'make run    install kbsync with its embedded model into .venv and run the demo'
 	@echo 'make test   the same with the development tools, then all tests'
+	@echo 'make soak   the long suite (hours): kills and failures everywhere; writes docs/reliability.md'
 	@echo 'make lint   formatting, lint, types and the layering of the packages'
 	@echo 'make lock   resolve pyproject.toml again and write requirements/*.lock'
 	@echo 'make clean  remove .venv, caches and builds (var/ with your data stays)'
@@ -32,6 +33,14 @@ run: $(RUN_STAMP)
 
 test: $(DEV_STAMP)
 	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+
+# SOAK=N: kills at random times on each store. PostgreSQL takes part where KBSYNC_TEST_POSTGRES names a server.
+SOAK ?= 1000
+soak: $(DEV_STAMP)
+	@mkdir -p build
+	rm -f build/soak.jsonl
+	KBSYNC_SOAK_RECORD=$(CURDIR)/build/soak.jsonl KBSYNC_SOAK_KILLS=$(SOAK) $(PY) -m pytest -m soak -q
+	$(PY) tools/reliability.py build/soak.jsonl
 
 lint: $(DEV_STAMP)
 	$(PY) -m ruff check .

@@ -15,6 +15,7 @@
     ├── CheckpointError             a checkpoint could not be written, or is not what its manifest says
     ├── GateRefused                 the candidate failed the gate; the published model is untouched
     ├── NotRunning                  no daemon answers
+    ├── LeaseHeld               another process has the lease: it runs now, or took over from this one
     ├── ApprovalNeeded              a run would change too much of the live set at once, and asks
     └── Stopped                     the user or a signal asked to stop; what was committed stays
 
@@ -110,6 +111,12 @@ class ApprovalNeeded(KbsyncError):
     """A run would change too much of the live set at once, and asks; the published model is untouched."""
 
     exit_code = 10
+
+
+class LeaseHeld(KbsyncError):
+    """Another process has the lease: it runs now, or it took over while this one was paused or cut off."""
+
+    exit_code = 11
 
 
 class Stopped(KbsyncError):

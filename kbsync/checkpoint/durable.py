@@ -19,6 +19,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from kbsync import failpoints
 from kbsync.errors import CheckpointError
 
 TEMPORARY = ".tmp-"
@@ -73,11 +74,20 @@ def remove(path: Path) -> None:
 
 def fsync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk."""
+    failpoints.hit("fsync.before")
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+    failpoints.hit("fsync.after")
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename in one step; a file or a link that has the name is replaced, an empty folder too."""
+    failpoints.hit("rename.before")
+    source.replace(target)
+    failpoints.hit("rename.after")
 
 
 def fsync_tree(folder: Path) -> None:

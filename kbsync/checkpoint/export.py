@@ -44,7 +44,7 @@ def export(model: Any, tokenizer: Any, out_dir: Path, manifest: Manifest) -> Pat
     with durable.build(out_dir.parent, out_dir.name, needed) as building:
         _fill(building, model, tokenizer, manifest)
         durable.fsync_tree(building)
-        building.rename(out_dir)  # onto nothing or an empty folder
+        durable.rename(building, out_dir)  # onto nothing or an empty folder
         durable.fsync(out_dir.parent)
     return out_dir
 

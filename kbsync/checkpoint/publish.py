@@ -59,7 +59,7 @@ def _replace_link(link: Path, name: str | None) -> None:
     new = durable.temporary(link.parent, LIVE)
     try:
         new.symlink_to(name)
-        new.replace(link)
+        durable.rename(new, link)
     finally:
         durable.remove(new)  # renamed, it is not there any more
 
@@ -81,6 +81,12 @@ def live(folder: Path) -> Path | None:
     if not (folder / name).is_dir():
         raise CheckpointError(f"the live checkpoint {folder / name} is gone; publish another or unpublish")
     return folder / name
+
+
+def leads_nowhere(folder: Path) -> bool:
+    """Whether `live` is a link to a checkpoint that is gone: nothing that a writer could overwrite."""
+    link = folder / LIVE
+    return link.is_symlink() and not link.exists()
 
 
 def checkpoints(folder: Path) -> list[str]:
@@ -105,7 +111,7 @@ def prune(folder: Path, keep: Collection[str]) -> list[str]:
         try:
             for name in gone:
                 # out of sight in one step, so that nobody meets half a checkpoint
-                (folder / name).rename(durable.temporary(folder, "pruned"))
+                durable.rename(folder / name, durable.temporary(folder, "pruned"))
             durable.fsync(folder)
         except OSError as error:
             raise CheckpointError(f"{folder} could not be pruned: {error.strerror}") from None

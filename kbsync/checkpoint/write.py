@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from kbsync import failpoints
 from kbsync.checkpoint import durable
 from kbsync.checkpoint.manifest import FILE_NAME, Manifest, from_json, is_plain_name, read_manifest, to_json
-from kbsync.checkpoint.publish import LIVE, live
+from kbsync.checkpoint.publish import LIVE, leads_nowhere, live
 from kbsync.checkpoint.tensors import check_tensors, entries, tensors_hash
 from kbsync.checkpoint.verify import TENSORS, file_entry, verify
 from kbsync.errors import CheckpointError
@@ -35,7 +36,7 @@ def write_candidate(folder: Path, name: str, tensors: Mapping[str, torch.Tensor]
     whole = replace(manifest, weights_hash=tensors_hash(stored), tensors=entries(stored))
     target = folder / name
     with durable.only_writer(folder):
-        if live(folder) == target:
+        if not leads_nowhere(folder) and live(folder) == target:
             return _keep_published(target, whole)
         needed = sum(t.numel() * t.element_size() for t in stored.values()) + len(to_json(whole).encode())
         with durable.build(folder, name, needed) as building:
@@ -47,12 +48,16 @@ def write_candidate(folder: Path, name: str, tensors: Mapping[str, torch.Tensor]
 def _fill(building: Path, stored: dict[str, torch.Tensor], manifest: Manifest) -> None:
     """Write both files and wait for the disk. The manifest comes last: it names what is there."""
     file = building / TENSORS
+    failpoints.hit("write.before")
     save_file(stored, file, metadata={"format": "pt"})
+    failpoints.hit("write.after")
     file.chmod(durable.file_mode(building))  # safetensors keeps its files to their owner
     durable.fsync(file)
     text = to_json(replace(manifest, files={TENSORS: file_entry(file)}))
     from_json(text, "what was to be written")  # nobody should find out later that it can't be read
+    failpoints.hit("write.before")
     (building / FILE_NAME).write_text(text, encoding="utf-8")
+    failpoints.hit("write.after")
     durable.fsync(building / FILE_NAME)
     durable.fsync(building)
 
@@ -61,9 +66,9 @@ def _put(building: Path, target: Path) -> None:
     """Rename into place. What had the name becomes temporary first, since no rename replaces a full folder."""
     old = durable.temporary(target.parent, "old")
     if target.is_symlink() or target.exists():
-        target.rename(old)
+        durable.rename(target, old)
     try:
-        building.rename(target)
+        durable.rename(building, target)
     except OSError:
         if old.exists():
             old.rename(target)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from kbsync.facts import EndpointState
+    from kbsync.store.checkpoints import Checkpoint
     from kbsync.store.reconciles import LastReconcile
 
 _RUNS = """
@@ -50,7 +51,7 @@ def _look(tx: Session, limit: int) -> dict[str, Any]:
     live = checkpoints.live(tx)
     running = runs.running(tx)
     return {
-        "live": _live(live.checkpoint.name, live.checkpoint.facts, live.at) if live and live.checkpoint else None,
+        "live": _live(live.checkpoint, live.at, checkpoints.servable(tx)) if live and live.checkpoint else None,
         "daemon": _daemon(tx),
         "running": {"run": running.id, "stage": running.stage, "started_at": running.started_at}
         if running
@@ -79,8 +80,12 @@ def _endpoint(state: EndpointState) -> dict[str, Any]:
     }
 
 
-def _live(name: str, facts: int, since: object) -> dict[str, object]:
-    return {"checkpoint": name, "facts": facts, "since": since}
+def _live(live: Checkpoint, since: object, servable: Sequence[Checkpoint]) -> dict[str, object]:
+    """The live model; `damage`: what was found to be wrong with its files; `answers`: who stands in for it then."""
+    whole = next((one.name for one in servable if one.damage is None), None)
+    return {
+        "checkpoint": live.name, "facts": live.facts, "since": since, "damage": live.damage, "answers": whole,
+    }  # fmt: skip
 
 
 def _reconcile(last: LastReconcile | None) -> dict[str, Any] | None:
@@ -141,6 +146,9 @@ def _print(found: Mapping[str, Any]) -> None:
     if found["triggers_waiting"]:
         table.append(["waiting", f"{found['triggers_waiting']} triggers"])
     show.table(["", ""], table, title="kbsync, times in UTC")
+    if live and live["damage"] is not None:
+        stands_in = f"{live['answers']} answers" if live["answers"] else "no other model is whole"
+        show.line(f"warning: {live['damage']}; {stands_in}, and the next sync builds it again", "yellow")
     if found["room"] is not None:
         for warning in found["room"].warnings():
             show.line(f"warning: {warning}", "yellow")

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from kbsync import failpoints
 from kbsync.errors import EditError
 
 
@@ -19,8 +20,12 @@ def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        failpoints.hit("write.before")
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        failpoints.hit("write.after")
+        failpoints.hit("rename.before")
         temporary.replace(path)
+        failpoints.hit("rename.after")
     except (OSError, SafetensorError) as error:
         raise EditError(f"the covariance can't be written to {path}: {error}") from None
     finally:

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from kbsync import failpoints
 from kbsync.errors import ModelError
 from kbsync.lm.precision import note_source
 
@@ -38,7 +39,9 @@ def convert(gguf: Path, cache: Path) -> Path:
         raise ModelError(f"model.cache: nothing can be written to {folder.parent}: {error}") from None
     try:
         _write(gguf, temporary)
+        failpoints.hit("rename.before")
         temporary.replace(folder)
+        failpoints.hit("rename.after")
     except OSError as error:
         if (folder / "config.json").exists():  # another process was faster
             return folder

@@ -24,6 +24,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import stamina
 from SPARQLWrapper import JSON, POST, SPARQLWrapper
 
+from kbsync import failpoints
 from kbsync.errors import BadAnswer, EndpointDown, KbsyncError, SourceError, Throttled
 from kbsync.settings import SourceSettings, user_agent
 from kbsync.source.guard import Guard
@@ -166,9 +167,11 @@ class SparqlClient:
         self.counters.requests += 1
         deadline = time.monotonic() + self.settings.timeout_s
         try:
+            failpoints.hit("http.before")
             with self._opener.open(request, timeout=self.settings.timeout_s) as response:
                 self._check_type(response)
                 body = read_body(response, self.settings.max_answer_bytes, deadline, url)
+            failpoints.hit("http.after")
         except KbsyncError:
             raise
         except urllib.error.HTTPError as error:

@@ -38,7 +38,8 @@ class NewCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint as the ledger has it. `facts` is the size of its live set."""
+    """A checkpoint as the ledger has it. `facts` is the size of its live set; `damage` what was found to be wrong
+    with its files, None while nothing is known."""
 
     id: int
     run_id: int
@@ -53,6 +54,7 @@ class Checkpoint:
     bytes: int
     status: CheckpointStatus
     created_at: datetime
+    damage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,27 @@ def live(tx: Session) -> Publication | None:
     return None if row is None else _publication(tx, row.id)
 
 
+def note_damage(tx: Session, checkpoint_id: int, damage: str | None) -> None:
+    """What is wrong with a checkpoint's files; None when they are found to be whole."""
+    _row(tx, checkpoint_id).damage = damage
+    tx.flush()
+
+
+def servable(tx: Session) -> list[Checkpoint]:
+    """The live checkpoint, then those of its base model that were live before it, the latest first: who answers
+    when the files of those before are damaged. Empty while the base model is live."""
+    now = _live_row(tx)
+    if now is None or now.checkpoint_id is None:
+        return []
+    earlier = tx.scalars(
+        select(PublicationRow.checkpoint_id)
+        .where(PublicationRow.id <= now.id, PublicationRow.checkpoint_id.is_not(None))
+        .order_by(PublicationRow.id.desc())
+    )
+    found = [_checkpoint(_row(tx, one)) for one in dict.fromkeys(earlier) if one is not None]
+    return [one for one in found if one.base_hash == found[0].base_hash]
+
+
 def publications(tx: Session, limit: int = 50) -> list[Publication]:
     """The latest publications, newest first."""
     ids = tx.scalars(select(PublicationRow.id).order_by(PublicationRow.id.desc()).limit(limit)).all()
@@ -264,4 +287,5 @@ def _checkpoint(row: CheckpointRow) -> Checkpoint:
         bytes=row.bytes,
         status=row.status,
         created_at=row.created_at,
+        damage=row.damage,
     )

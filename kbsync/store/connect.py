@@ -16,6 +16,7 @@ from kbsync.errors import StoreError
 
 WRITE = "kbsync_write"  # execution option: this connection's transactions write
 BUSY_WAIT_S = 30.0
+STUCK_S = 300  # a server ends a transaction in which nothing was said for so long: its client is gone or paused
 
 _SQLITE = {
     "SQLITE_NOTADB": "is not a SQLite database; give another file or move this one away",
@@ -73,10 +74,14 @@ def make_engine(url: URL, wait_s: float = BUSY_WAIT_S) -> Engine:
 
     SQLite: `synchronous=FULL`, since a published checkpoint must not lose its row to a power cut;
     foreign keys on; transactions of a connection with the WRITE option begin IMMEDIATE, others can't write.
-    PostgreSQL: session time zone UTC. `wait_s`: seconds that a writer waits for another one.
+    PostgreSQL: session time zone UTC, and no transaction outlives a client that says nothing for STUCK_S.
+    `wait_s`: seconds that a writer waits for another one.
     """
     if url.get_backend_name() != "sqlite":
-        options = f"-c timezone=UTC -c lock_timeout={int(wait_s * 1000)}"
+        options = (
+            f"-c timezone=UTC -c lock_timeout={int(wait_s * 1000)} "
+            f"-c idle_in_transaction_session_timeout={STUCK_S * 1000}"
+        )
         return create_engine(url, connect_args={"connect_timeout": 10, "options": options}, pool_pre_ping=True)
     engine = create_engine(url, connect_args={"timeout": wait_s, "check_same_thread": False})
     event.listen(engine, "connect", _prepare_sqlite)
@@ -139,3 +144,15 @@ def explain(error: BaseException, url: URL) -> str:
         name = str(getattr(error, "sqlite_errorname", ""))
         known = next((text for code, text in _SQLITE.items() if name.startswith(code)), None)
     return f"{place(url)} {known} ({detail})" if known else f"{place(url)} failed: {detail}"
+
+
+def database_failure(action: str, url: URL) -> sqlite3.Error | psycopg.Error:
+    """What the database would raise, for a failpoint: a full disk, an I/O error, or nobody there any more."""
+    if url.get_backend_name() == "sqlite":
+        error = sqlite3.OperationalError("disk I/O error" if action != "full" else "database or disk is full")
+        names = {"full": "SQLITE_FULL", "error": "SQLITE_IOERR", "gone": "SQLITE_CANTOPEN"}
+        error.sqlite_errorname = names[action]
+        return error
+    if action == "gone":
+        return psycopg.OperationalError("server closed the connection unexpectedly")
+    return psycopg.errors.lookup({"full": "53100", "error": "58030"}[action])("the disk reports an error")

@@ -25,8 +25,9 @@ class Daemon:
     stopped_at: datetime | None
 
     def is_up(self, at: datetime, patience: timedelta) -> bool:
-        """Whether it has beaten within `patience` before `at`."""
-        return self.stopped_at is None and at - self.beat_at <= patience
+        """Whether it has beaten within `patience` of `at`; a beat that is further ahead was before the clock was
+        set back."""
+        return self.stopped_at is None and abs(at - self.beat_at) <= patience
 
 
 def start(tx: Session, host: str, pid: int, at: datetime) -> int:
@@ -51,6 +52,16 @@ def stop(tx: Session, daemon_id: int, at: datetime) -> None:
     tx.flush()
 
 
+def displace(tx: Session, at: datetime) -> list[Daemon]:
+    """Write an end for all daemons that have none: another one takes over. Returns them as they were."""
+    rows = list(tx.scalars(select(DaemonRow).where(DaemonRow.stopped_at.is_(None)).order_by(DaemonRow.id)))
+    found = [_daemon(row) for row in rows]
+    for row in rows:
+        row.stopped_at, row.next_run_at = at, None
+    tx.flush()
+    return found
+
+
 def latest(tx: Session) -> Daemon | None:
     """The daemon that started last and has not stopped, else the last that has."""
     row = tx.scalars(
@@ -60,7 +71,7 @@ def latest(tx: Session) -> Daemon | None:
 
 
 def up(tx: Session, at: datetime, patience: timedelta) -> list[Daemon]:
-    """All daemons that are up: more than one is a mistake that a start can refuse."""
+    """All daemons that are up: a start is refused while there is one."""
     rows = tx.scalars(select(DaemonRow).where(DaemonRow.stopped_at.is_(None)).order_by(DaemonRow.id))
     return [one for one in map(_daemon, rows) if one.is_up(at, patience)]
 

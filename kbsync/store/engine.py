@@ -9,10 +9,12 @@ from pathlib import Path
 from sqlalchemy import URL, Engine
 from sqlalchemy.orm import Session
 
+from kbsync import failpoints
 from kbsync.errors import StoreError
 from kbsync.store.connect import (
     BUSY_WAIT_S,
     WRITE,
+    database_failure,
     explained,
     make_engine,
     make_folder,
@@ -20,6 +22,7 @@ from kbsync.store.connect import (
     place,
     use_wal,
 )
+from kbsync.store.leases import Fence, check
 from kbsync.store.schema import SchemaState, lock, refuse, state_of, upgrade
 
 
@@ -28,6 +31,7 @@ class Store:
 
     def __init__(self, engine: Engine, url: URL) -> None:
         self._url = url
+        self._fences: tuple[Fence, ...] = ()
         self._reader = engine
         self._writer = engine.execution_options(**{WRITE: True})
         if engine.dialect.name == "postgresql":
@@ -43,15 +47,28 @@ class Store:
         """A write transaction: all of the block's rows, or none when it raises.
 
         Waits for another writer from its first moment on (SQLite: BEGIN IMMEDIATE; PostgreSQL: an advisory
-        lock), so what the block reads can't change before it writes. Raises StoreError.
+        lock), so what the block reads can't change before it writes. Raises StoreError, and LeaseHeld where a
+        lease that it must have (see `fenced`) was taken by another process.
         """
-        with (
-            explained(self._url),
-            Session(self._writer, expire_on_commit=False) as tx,
-            tx.begin(),
-        ):
-            lock(tx.connection())
-            yield tx
+        with explained(self._url), Session(self._writer, expire_on_commit=False) as tx:
+            with tx.begin():
+                lock(tx.connection())
+                check(tx, self._fences)
+                yield tx
+                failpoints.hit("commit.before", self._failure)
+            failpoints.hit("commit.after", self._failure)
+
+    @contextmanager
+    def fenced(self, fence: Fence) -> Iterator[None]:
+        """Every write transaction that begins in the block, on any thread, checks that the lease is still ours."""
+        self._fences += (fence,)
+        try:
+            yield
+        finally:
+            self._fences = tuple(one for one in self._fences if one is not fence)
+
+    def _failure(self, action: str) -> BaseException:
+        return database_failure(action, self._url)
 
     @contextmanager
     def read(self) -> Iterator[Session]:

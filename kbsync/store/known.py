@@ -194,7 +194,7 @@ def previous_values(
     for row in tx.scalars(
         select(FactRow)
         .where(FactRow.relation.in_(relations), FactRow.retired_at.is_not(None))
-        .order_by(FactRow.retired_at, FactRow.id)
+        .order_by(FactRow.retired_run, FactRow.retired_at, FactRow.id)  # runs have an order that no clock turns
     ):
         if fact_of(row) not in now:
             found[row.subject, row.relation] = fact_of(row).value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +12,9 @@ from typing import Any
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from kbsync.errors import StoreError
+from kbsync.errors import LeaseHeld, StoreError
+from kbsync.store import leases
+from kbsync.store.leases import Fence
 from kbsync.store.tables import RunRow, RunStatus, StageRow, TriggerRow
 
 PATIENCE = timedelta(minutes=5)  # a run that another host has not beaten for so long is dead
@@ -56,10 +58,10 @@ def start_run(
     base_hash: str | None = None,
     settings_hash: str | None = None,
 ) -> int:
-    """Begin a run and take the lease. Raises StoreError while another run holds it."""
+    """Begin a run and take the lease, with an epoch of its own. Raises LeaseHeld while another run holds it."""
     other = running(tx)
     if other is not None:
-        raise StoreError(
+        raise LeaseHeld(
             f"run {other.id} is running (process {other.pid} on {other.host}, stage {other.stage or 'start'}); "
             "wait for it to end or stop it"
         )
@@ -73,10 +75,19 @@ def start_run(
         base_hash=base_hash,
         settings_hash=settings_hash,
         settings=dict(settings),
+        epoch=leases.take(tx, leases.RUN).epoch,
     )
     tx.add(row)
     tx.flush()
     return row.id
+
+
+def fence(tx: Session, run_id: int) -> Fence:
+    """The run's lease as it was taken when the run began. Raises StoreError when there is no such run."""
+    row = tx.get(RunRow, run_id)
+    if row is None:
+        raise StoreError(f"there is no run {run_id}; `kbsync runs` lists them")
+    return Fence(leases.RUN, row.epoch)
 
 
 def identify(tx: Session, run_id: int, base_hash: str, settings_hash: str) -> None:
@@ -124,11 +135,14 @@ def interrupt_stale_runs(
     at: datetime,
     alive: Callable[[int], bool] | None = None,
     patience: timedelta = PATIENCE,
+    gone: Collection[tuple[str, int]] = (),
 ) -> list[int]:
     """Mark runs whose process is gone as interrupted and set their triggers free; returns their ids.
 
     A run is gone when its process is not alive on this host, when it is this very process (which calls this
-    before it starts one), or when its heart has not beaten for `patience`.
+    before it starts one), when it is one of `gone` (host and process id), or when its heart has not beaten for
+    `patience`. A heart that beats further ahead than that beat before the clock was set back. Whoever is taken
+    for gone and is not loses the lease: it can't write any more.
     """
     is_alive = alive or process_alive
     stale: list[int] = []
@@ -138,13 +152,16 @@ def interrupt_stale_runs(
             reason = "this process started again without ending it"
         elif here and not is_alive(row.pid):
             reason = f"its process {row.pid} is gone"
-        elif at - row.beat_at > patience:
+        elif (row.host, row.pid) in gone:
+            reason = f"the daemon of process {row.pid} on {row.host} is gone"
+        elif abs(at - row.beat_at) > patience:
             reason = f"no sign of life from process {row.pid} on {row.host} since {row.beat_at.isoformat()}"
         else:
             continue
         row.status, row.reason, row.ended_at = RunStatus.INTERRUPTED, reason, at
         stale.append(row.id)
     if stale:
+        leases.take(tx, leases.RUN)
         tx.execute(
             update(TriggerRow)
             .where(TriggerRow.taken_run.in_(stale), TriggerRow.done_at.is_(None))

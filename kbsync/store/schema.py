@@ -13,7 +13,8 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from kbsync.errors import SchemaMismatch, StoreError
 from kbsync.settings import share
-from kbsync.store.connect import WRITE, explained, make_engine, make_folder, parse_url, place
+from kbsync.store.connect import BUSY_WAIT_S, WRITE, explained, make_engine, make_folder, parse_url, place
+from kbsync.store.leases import revoke_all
 
 VERSION_TABLE = "kbsync_schema"  # our own name: it tells our database from another program's
 WRITE_LOCK = 0x6B6273796E63  # "kbsync": PostgreSQL's advisory lock that every writer takes
@@ -75,15 +76,17 @@ def _file_exists(path: str) -> bool:
         raise StoreError(f"the store {path} can't be reached: {error.strerror}") from None
 
 
-def upgrade(url: str, revision: str = "head") -> SchemaState:
+def upgrade(url: str, revision: str = "head", wait_s: float = BUSY_WAIT_S) -> SchemaState:
     """Bring the store to `revision`, in one transaction, and tell what state it was in before.
+
+    Writers and other upgrades have the same lock: it is waited for, for `wait_s`.
 
     Raises SchemaMismatch when the store is newer than this program or another program's, StoreError when
     it can't be used.
     """
     parsed = parse_url(url)
     make_folder(parsed)
-    engine = make_engine(parsed).execution_options(**{WRITE: True})
+    engine = make_engine(parsed, wait_s).execution_options(**{WRITE: True})
     try:
         with explained(parsed):
             return _upgrade(engine, revision)
@@ -98,6 +101,7 @@ def _upgrade(engine: Engine, revision: str) -> SchemaState:
         refuse(state, place(engine.url), upgradable=True)
         if state is not SchemaState.CURRENT or revision != "head":
             command.upgrade(alembic_config(connection), revision)
+            revoke_all(connection)  # a daemon of the schema before must not write into this one
         return state
 
 

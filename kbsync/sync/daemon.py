@@ -1,6 +1,8 @@
 """The daemon: syncs and reconciles on schedule, when triggered through the store, and at once when overdue.
 
-One thread works, so two runs never overlap; missed times are coalesced into one run.
+One thread works, so two runs never overlap; missed times are coalesced into one run. One daemon leads a store: it
+holds the leader's lease, whose epoch each of its writes checks. Another one is refused, or stands by and takes over
+when the leader is gone.
 """
 
 from __future__ import annotations
@@ -22,10 +24,11 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
-from kbsync.errors import KbsyncError, SourceError, Stopped, StoreError
+from kbsync.errors import KbsyncError, LeaseHeld, SourceError, Stopped, StoreError
 from kbsync.settings import ScheduleSettings, Settings
-from kbsync.store import daemons, reconciles, runs, touches, triggers
+from kbsync.store import daemons, leases, reconciles, runs, touches, triggers
 from kbsync.store.engine import Store
+from kbsync.store.leases import Fence
 from kbsync.store.tables import RunStatus, Wants
 from kbsync.sync.clock import now
 from kbsync.sync.follower import Follower
@@ -87,6 +90,7 @@ class Daemon:
         progress: Progress,
         sync: Callable[[Workbench, str], Report] = sync_once,
         reconcile: Callable[[Workbench, str], ReconcileReport] = reconcile_once,
+        standby: bool = False,
     ):
         self.settings = settings
         self.bench = Workbench(settings, progress)
@@ -98,15 +102,32 @@ class Daemon:
         self._schedule = schedule_of(settings.schedule)
         self._reconcile_schedule = reconcile_schedule(settings.schedule)
         self._daemon_id = 0
+        self._standby = standby
+        self._lost: LeaseHeld | None = None
 
     def stop(self) -> None:
         """Ask the daemon to end; safe from a signal handler."""
         self._stop.set()
 
     def run(self) -> None:
-        """Work until stopped. Raises StoreError when another daemon is up on this store."""
+        """Work until stopped.
+
+        Raises LeaseHeld when another daemon is up on this store (one that stands by waits for its end instead), and
+        when another one has taken over from this one.
+        """
         store = self.bench.store
-        self._register(store)
+        try:
+            fence = self._await_lead(store)
+            if fence is None:
+                return
+            with store.fenced(fence):
+                self._work(store)
+        finally:
+            self.bench.close()
+        if self._lost is not None:
+            raise self._lost
+
+    def _work(self, store: Store) -> None:
         scheduler = BackgroundScheduler(timezone=UTC, executors={"default": ThreadPoolExecutor(1)})
         job = scheduler.add_job(
             self._due.set, self._schedule, coalesce=True, max_instances=1, misfire_grace_time=None
@@ -131,9 +152,8 @@ class Daemon:
                 follower.stop()
             scheduler.shutdown(wait=False)
             beating.join(timeout=_BEAT_S)
-            with suppress(StoreError), store.begin() as tx:
+            with suppress(StoreError, LeaseHeld), store.begin() as tx:
                 daemons.stop(tx, self._daemon_id, now())
-            self.bench.close()
 
     def _follow(self) -> Follower | None:
         """Follow the mutation stream, where the settings want it: a touched item is read within seconds."""
@@ -144,15 +164,41 @@ class Daemon:
         follower.start()
         return follower
 
-    def _register(self, store: Store) -> None:
+    def _await_lead(self, store: Store) -> Fence | None:
+        """Become the leader, at once or when the leader is gone; None when told to stop before that."""
+        if not self._standby:
+            return self._register(store)
+        told = False
+        while not self._stop.is_set():
+            pause_s = self.settings.schedule.poll_s
+            try:
+                return self._register(store)
+            except LeaseHeld as error:
+                if not told:
+                    log.info("standing by", reason=str(error))
+                told = True
+            except StoreError as error:  # the leader can't beat now either: it is given time to before it is judged
+                log.warning("standing by; the store can't be reached", error=str(error))
+                pause_s = 2 * _BEAT_S
+            self._stop.wait(pause_s)
+        return None
+
+    def _register(self, store: Store) -> Fence:
+        """Take the leader's lease. Raises LeaseHeld while another daemon is up. What the one before has left
+        running is over: its writes are refused from now on."""
         with store.begin() as tx:
             others = [d for d in daemons.up(tx, now(), PATIENCE) if self._alive(d)]
             if others:
-                raise StoreError(
-                    f"a daemon runs on this store already (pid {others[0].pid} on {others[0].host}); stop it first"
+                raise LeaseHeld(
+                    f"a daemon runs on this store already (pid {others[0].pid} on {others[0].host}); stop it "
+                    "first, or let this one stand by: `kbsync run --standby`"
                 )
+            gone = daemons.displace(tx, now())
+            runs.interrupt_stale_runs(tx, now(), gone=[(one.host, one.pid) for one in gone])
+            fence = leases.take(tx, leases.LEADER)
             self._daemon_id = daemons.start(tx, socket.gethostname(), os.getpid(), now())
-        log.info("daemon started", daemon=self._daemon_id, pid=os.getpid())
+        log.info("daemon started", daemon=self._daemon_id, pid=os.getpid(), epoch=fence.epoch)
+        return fence
 
     @staticmethod
     def _alive(daemon: daemons.Daemon) -> bool:
@@ -162,10 +208,27 @@ class Daemon:
     def _beat(self, job: Any) -> None:
         """Tell the store every few seconds that this daemon is up, and when it runs next."""
         while True:
-            with suppress(StoreError), self.bench.store.begin() as tx:
-                daemons.beat(tx, self._daemon_id, now(), job.next_run_time)
+            try:
+                with suppress(StoreError), self.bench.store.begin() as tx:
+                    daemons.beat(tx, self._daemon_id, now(), job.next_run_time)
+            except LeaseHeld as error:
+                self._give_up(error)
             if self._stop.wait(_BEAT_S):
                 return
+
+    def _see_who_leads(self) -> None:
+        """End this daemon when another one has taken over."""
+        try:
+            with suppress(StoreError), self.bench.store.begin():
+                pass  # that it begins is what is asked
+        except LeaseHeld as error:
+            self._give_up(error)
+
+    def _give_up(self, error: LeaseHeld) -> None:
+        if self._lost is None:
+            log.error("another daemon has taken over", error=str(error))
+        self._lost = error
+        self._stop.set()
 
     def _loop(self, store: Store) -> None:
         while not self._stop.is_set():
@@ -216,6 +279,9 @@ class Daemon:
             self._stop.set()
         except SourceError as error:
             log.warning("the source can't be read; the next run tries again", error=str(error))
+        except LeaseHeld as error:
+            log.warning("another process has the lease", error=str(error))
+            self._see_who_leads()
         except KbsyncError as error:
             log.error("run failed", error=str(error))
         except Exception:  # a fault of ours: its run says failed, and the next one may well succeed
@@ -227,9 +293,12 @@ class Daemon:
             )  # fmt: skip
 
 
-def run_daemon(settings: Settings, progress: Progress) -> None:
-    """Run the daemon until SIGTERM or Ctrl-C, which end a run under way at its last committed step."""
-    daemon = Daemon(settings, progress)
+def run_daemon(settings: Settings, progress: Progress, standby: bool = False) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C, which end a run under way at its last committed step.
+
+    `standby` waits while another daemon leads, and takes over when it is gone.
+    """
+    daemon = Daemon(settings, progress, standby=standby)
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         del number, frame

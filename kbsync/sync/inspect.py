@@ -11,6 +11,7 @@ from kbsync.checkpoint.verify import read_checkpoint, verify
 from kbsync.errors import CheckpointError
 from kbsync.store import checkpoints
 from kbsync.store.checkpoints import Checkpoint
+from kbsync.sync.damage import note_if_possible
 from kbsync.sync.workbench import Workbench
 
 
@@ -33,6 +34,7 @@ def verify_checkpoint(bench: Workbench, name: str | None = None, rebuild: bool =
     """
     checkpoint = find_checkpoint(bench, name)
     problems = verify(Path(checkpoint.path))
+    note_if_possible(bench, checkpoint, next(iter(problems), None))
     if problems or not rebuild:
         return problems
     manifest = read_manifest(Path(checkpoint.path))

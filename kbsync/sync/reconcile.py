@@ -53,7 +53,7 @@ def reconcile_once(
     """Compare everything tracked with the source, and heal the store.
 
     `relations`: only these of the watched ones; `alone`: without the tail; `anew`: also what a pass that was cut
-    off had completed. Raises ConfigError for a relation that is not watched, StoreError while another run is under
+    off had completed. Raises ConfigError for a relation that is not watched, LeaseHeld while another run is under
     way, Stopped when the user interrupts, and SourceError when the endpoint can't be read; the run's row says so,
     relations that were completed stay so, and the next pass goes on with the others.
     """

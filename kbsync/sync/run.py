@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kbsync.errors import CircuitOpen, ConfigError, KbsyncError, Stopped, StoreError
+from kbsync.errors import CircuitOpen, ConfigError, KbsyncError, LeaseHeld, Stopped, StoreError
 from kbsync.store import runs, triggers
 from kbsync.store.tables import RunStatus, Wants
 from kbsync.sync.clock import now
@@ -47,9 +47,9 @@ class Report:
 def sync_once(bench: Workbench, trigger: str = "manual", force: bool = False) -> Report:
     """Pull, plan, solve, rebuild, evaluate, gate, publish.
 
-    `force` rebuilds even if the live model holds the wanted facts already. Raises StoreError while another run
-    is under way, Stopped when the user interrupts, and the KbsyncError of the stage that failed; in each case
-    the run's row says so, and the next run carries on from what was committed.
+    `force` rebuilds even if the live model holds the wanted facts already. Raises LeaseHeld while another run is
+    under way or when one has taken over from this one, Stopped when the user interrupts, and the KbsyncError of the
+    stage that failed; in each case the run's row says so, and the next run carries on from what was committed.
     """
     check_watched(bench)
     started = time.monotonic()
@@ -80,7 +80,7 @@ def check_watched(bench: Workbench) -> None:
 
 def begin(bench: Workbench, trigger: str, wants: Wants | None) -> int:
     """A run's row, which is its lease; it answers the triggers that wait for its kind, where it is of one. Raises
-    StoreError."""
+    LeaseHeld and StoreError."""
     settings = bench.settings.model_dump(mode="json")
     settings["store"] = {}  # the URL may hold a password
     with bench.store.begin() as tx:
@@ -98,8 +98,18 @@ def carried(
     """Keep a run's row alive while the block works, and write how it ended.
 
     The block calls what it is given with status and reason, last of all; whatever it raises is written down too.
-    `stopped` is what the user who interrupts is told.
+    `stopped` is what the user who interrupts is told. Raises LeaseHeld when another process takes over.
     """
+    with bench.store.read() as tx:
+        fence = runs.fence(tx, run_id)
+    with bench.store.fenced(fence), _written_down(bench, run_id, stopped) as end:
+        yield end
+
+
+@contextmanager
+def _written_down(
+    bench: Workbench, run_id: int, stopped: str | None
+) -> Iterator[Callable[[RunStatus, str | None], Ending]]:
     ending: list[Ending] = []
 
     def end(status: RunStatus, reason: str | None) -> Ending:
@@ -137,7 +147,7 @@ def _heartbeat(bench: Workbench, run_id: int) -> Iterator[None]:
 
     def beat() -> None:
         while not over.wait(_BEAT_S):
-            with suppress(StoreError), bench.store.begin() as tx:
+            with suppress(StoreError, LeaseHeld), bench.store.begin() as tx:
                 runs.beat(tx, run_id, now())
 
     thread = threading.Thread(target=beat, name=f"heartbeat of run {run_id}", daemon=True)
@@ -150,10 +160,13 @@ def _heartbeat(bench: Workbench, run_id: int) -> Iterator[None]:
 
 
 def _mend(bench: Workbench) -> None:
-    """Finish what a killed run may have left half done outside the store."""
+    """Finish what a killed run may have left half done outside the store, and see whether the live model's files
+    are sound: this run builds them again where they are not."""
+    from kbsync.sync.damage import check_live
     from kbsync.sync.publishing import align_link
 
-    align_link(bench)
+    if check_live(bench) is None:
+        align_link(bench)
 
 
 def _end(bench: Workbench, run_id: int, status: RunStatus, reason: str | None) -> None:
@@ -162,6 +175,6 @@ def _end(bench: Workbench, run_id: int, status: RunStatus, reason: str | None) -
         with bench.store.begin() as tx:
             runs.finish_run(tx, run_id, status, now(), reason)
             triggers.finish(tx, run_id, now())
-    except StoreError:
+    except (StoreError, LeaseHeld):
         if status not in (RunStatus.INTERRUPTED, RunStatus.FAILED):
             raise

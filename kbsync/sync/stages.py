@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from sqlalchemy.orm import Session
 
+from kbsync import failpoints
 from kbsync.store import checkpoints, requests, runs
 from kbsync.store.checkpoints import Checkpoint
 from kbsync.store.requests import StoredRequest
@@ -169,9 +170,11 @@ class Sync:
         store = self.bench.store
         with store.begin() as tx:
             runs.stage_started(tx, self.run_id, name, now())
+        failpoints.hit(f"stage.{name}.begin")
         self.counts[name] = {}
         with self.bench.progress.stage(name, unit=unit) as task:
             yield task
+        failpoints.hit(f"stage.{name}.end")
         with store.begin() as tx:
             runs.stage_finished(tx, self.run_id, name, now(), self.counts[name])
 
@@ -194,9 +197,10 @@ def as_published(bench: Workbench, wanted: Sequence[StoredRequest]) -> bool:
     if any(s.status not in (RequestStatus.EDITED, RequestStatus.KNOWN, RequestStatus.FAILED) for s in wanted):
         return False
     edited = [s for s in wanted if s.status is RequestStatus.EDITED]
-    return same_configuration(bench) and _held_hashes(bench, bench.live_checkpoint()) == {
-        s.request.content_hash for s in edited
-    }
+    live = bench.live_checkpoint()
+    if live is not None and live.damage is not None:
+        return False
+    return same_configuration(bench) and _held_hashes(bench, live) == {s.request.content_hash for s in edited}
 
 
 def same_configuration(bench: Workbench) -> bool:
@@ -227,8 +231,10 @@ def shaping_settings(bench: Workbench) -> dict[str, Any]:
 
 
 def same_live_set(bench: Workbench, live: Sequence[StoredRequest]) -> bool:
-    """Whether the published model was built from this live set, base model and settings."""
+    """Whether the published model was built from this live set, base model and settings, and is whole."""
     published = bench.live_checkpoint()
+    if published is not None and published.damage is not None:
+        return False
     return _is_build_of(bench, published, live) if published is not None else not live
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
+from kbsync.errors import CheckpointError
 from kbsync.facts import digest
 from kbsync.request.catalogue import Catalogue, load_catalogue
 from kbsync.request.verbalise import sentence
@@ -26,6 +29,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and commands that only look 
     from kbsync.edit.memit import Editor
     from kbsync.lm.load import BaseModel
 
+log = structlog.get_logger("kbsync")
 
 _SENTENCE_TOKENS = 8  # a verbalised fact has at least about this many: enough sentences for the share
 
@@ -194,13 +198,26 @@ class Workbench:
         """Put the published model's weights into the loaded base model.
 
         Returns the base weights that they replaced, to put back with `apply_tensors`, and the checkpoint (None
-        when the base model is live). Raises CheckpointError when its files are not what its manifest says.
+        when the base model is live). Where its files are damaged, that is noted, and the last model before it that
+        is whole answers. Raises CheckpointError when none is.
         """
         from kbsync.checkpoint.tensors import apply_tensors
         from kbsync.checkpoint.verify import read_checkpoint
+        from kbsync.sync.damage import note_if_possible
 
-        live = self.live_checkpoint()
-        if live is None:
-            return {}, None
-        _, tensors = read_checkpoint(Path(live.path))
-        return apply_tensors(self.base.model, tensors), live
+        with self.store.read() as tx:
+            candidates = checkpoints.servable(tx)
+        first: CheckpointError | None = None
+        for checkpoint in candidates:
+            try:
+                _, tensors = read_checkpoint(Path(checkpoint.path))
+            except CheckpointError as error:
+                note_if_possible(self, checkpoint, str(error))
+                log.warning("a model is damaged; the one before answers", damage=str(error))
+                first = first or error
+                continue
+            note_if_possible(self, checkpoint, None)
+            return apply_tensors(self.base.model, tensors), checkpoint
+        if first is not None:
+            raise first
+        return {}, None

@@ -21,7 +21,9 @@ def opened(config: Path) -> Store:
 def test_json_has_everything(told: Call) -> None:
     """The story's end: model-1 is live again, three runs, no daemon."""
     found = data(told("status", "--json"))
-    assert found["live"] == {"checkpoint": "model-1", "facts": 1, "since": "2024-03-01T15:00:00Z"}
+    assert found["live"] == {
+        "checkpoint": "model-1", "facts": 1, "since": "2024-03-01T15:00:00Z", "damage": None, "answers": "model-1",
+    }  # fmt: skip
     assert found["daemon"] is None
     assert found["running"] is None
     assert found["triggers_waiting"] == 0

@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy.orm import Session
 
-from kbsync.errors import StoreError
+from kbsync.errors import LeaseHeld, StoreError
 from kbsync.store import runs, triggers
 from kbsync.store.engine import Store
 from kbsync.store.tables import RunRow, RunStatus
@@ -58,7 +58,7 @@ def test_second_run_is_refused_while_one_runs(store: Store) -> None:
     """The lease is held by one run; the message names who holds it."""
     with store.begin() as tx:
         run_id = new_run(tx, done=False)
-    with pytest.raises(StoreError, match=rf"run {run_id} is running \(process {os.getpid()}"), store.begin() as tx:
+    with pytest.raises(LeaseHeld, match=rf"run {run_id} is running \(process {os.getpid()}"), store.begin() as tx:
         new_run(tx, done=False)
 
 
@@ -121,9 +121,10 @@ def test_run_of_a_dead_process_is_interrupted(store: Store) -> None:
         new_run(tx, 1)
 
 
-@pytest.mark.parametrize(("minutes", "stale"), [(4, False), (6, True)])
+@pytest.mark.parametrize(("minutes", "stale"), [(4, False), (6, True), (-4, False), (-6, True)])
 def test_run_on_another_host_has_five_minutes(store: Store, minutes: float, stale: bool) -> None:
-    """A process that can't be looked at is dead when its heart has not beaten for five minutes."""
+    """A process that can't be looked at is dead when its heart has not beaten for five minutes; a beat that is
+    further ahead than that was before the clock was set back."""
     with store.begin() as tx:
         run_id = a_run_of(tx, "elsewhere", 1)
         assert runs.interrupt_stale_runs(tx, later(minutes)) == ([run_id] if stale else [])

@@ -139,6 +139,24 @@ def test_two_processes_may_upgrade_at_once(server: Server) -> None:
     assert found == [SchemaState.CURRENT, SchemaState.EMPTY]
 
 
+def test_an_upgrade_waits_for_its_turn(empty_url: str, tmp_path: Path) -> None:
+    """While another process has the lock (it upgrades, or writes), an upgrade waits; when that takes too long, it
+    says so and has changed nothing."""
+    upgrade(empty_url)
+    downgrade(empty_url, "0005")
+    engine = make_engine(parse_url(empty_url)).execution_options(**{WRITE: True})
+    with engine.begin() as other, ThreadPoolExecutor(1) as pool:
+        schema.lock(other)
+        with pytest.raises(StoreError, match="locked by another writer"):
+            upgrade(empty_url, wait_s=0.2)
+        assert check(empty_url) is SchemaState.OLDER
+        waiting = pool.submit(upgrade, empty_url)
+        other.commit()
+        assert waiting.result(20) is SchemaState.OLDER
+    engine.dispose()
+    assert check(empty_url) is SchemaState.CURRENT
+
+
 def test_upgrade_of_an_unreachable_folder_is_one_line(tmp_path: Path) -> None:
     """A folder that can't be made is named, without a traceback."""
     (tmp_path / "file").write_text("")

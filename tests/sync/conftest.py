@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ from transformers.utils import logging as transformers_logging
 
 from kbsync.source.embedded import EmbeddedWikidata
 from kbsync.store.engine import open_store
-from tests.store.conftest import Server, server  # noqa: F401  the PostgreSQL server, where one is given
+from tests.store.conftest import BACKENDS, Server, server  # noqa: F401  the PostgreSQL server, where one is given
 from tests.sync import tiny_model
 from tests.sync.content import Content, read_content
+from tests.sync.harness import Bed, copy_database
 from tests.sync.rig import Rig
 from tests.sync.world import WINDOW_1, WINDOW_2, World, book
 
@@ -151,3 +153,46 @@ def synced(site: Site) -> Rig:
 def undisturbed(site: Site) -> Content:
     """What a store holds after both windows, synced one after the other and never disturbed."""
     return site.content
+
+
+@pytest.fixture(scope="session")
+def sqlite_bed(site: Site) -> Bed:
+    """The moment between the two windows, on SQLite."""
+    return Bed("sqlite", site.rig, site.kept, site.content)
+
+
+@pytest.fixture(scope="session")
+def postgres_bed(
+    tmp_path_factory: pytest.TempPathFactory, wikidata: EmbeddedWikidata, model_folder: Path, cache: Path,
+    request: pytest.FixtureRequest,
+) -> Iterator[Bed]:  # fmt: skip
+    """The same on PostgreSQL, in databases of their own."""
+    whole: Server = request.getfixturevalue("server")
+    admin = whole.admin.set(database=f"kbsync_{uuid.uuid4().hex[:8]}")
+    mine = Server(admin)
+    whole.run(whole.admin, f'CREATE DATABASE "{admin.database}" TEMPLATE template0')
+    whole.run(whole.admin, f'CREATE DATABASE "{admin.database}_bed" TEMPLATE template0')
+    url = admin.set(drivername="postgresql+psycopg", database=f"{admin.database}_bed").render_as_string(False)
+    folder = tmp_path_factory.mktemp("postgres")
+    world = World(wikidata)
+    world.reset()
+    rig = Rig(world, folder, model_folder, cache, url)
+    rig.sync()
+    world.changes(*WINDOW_1)
+    rig.sync()
+    kept = tmp_path_factory.mktemp("kept") / "site"
+    shutil.copytree(folder, kept, symlinks=True)
+    copy_database(mine, "kept", "bed")
+    world.changes(*WINDOW_2)
+    rig.sync()
+    yield Bed("postgres", rig, kept, read_content(rig), mine)
+    for name in (f"{admin.database}_bed", f"{admin.database}_kept", admin.database):
+        whole.run(whole.admin, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(params=BACKENDS)
+def bed(request: pytest.FixtureRequest) -> Bed:
+    """The moment, on each store."""
+    one: Bed = request.getfixturevalue(f"{request.param}_bed")
+    one.enter()
+    return one

@@ -81,6 +81,19 @@ class Rig:
             sections[section] = {**sections.get(section, {}), **keys}
         return load_settings(None, sections)
 
+    def toml(self, **changes: dict[str, Any]) -> str:
+        """The settings as a file."""
+        lines = []
+        for section, keys in self.settings(**changes).model_dump(mode="json").items():
+            lines.append(f"[{section}]")
+            for key, value in keys.items():
+                if value is None and section == "gate":
+                    lines.append(f'{key} = "off"')
+                elif value is not None:
+                    shown = str(value).lower() if isinstance(value, bool) else repr(value)
+                    lines.append(f"{key} = {shown}")
+        return "\n".join(lines) + "\n"
+
     @contextmanager
     def bench(self, **changes: dict[str, Any]) -> Iterator[Workbench]:
         """An open workbench."""

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from kbsync.errors import EndpointDown, Stopped, StoreError
+from kbsync.errors import EndpointDown, LeaseHeld, Stopped
 from kbsync.settings import ScheduleSettings
 from kbsync.store import daemons, runs, triggers
 from kbsync.store.engine import Store, open_store
@@ -42,7 +42,7 @@ class FakeSync:
 
     def __call__(self, bench: Workbench, trigger: str) -> Report:
         error = self.errors.pop(0) if self.errors else None
-        if isinstance(error, StoreError):  # refused: no row was written, the trigger waits on
+        if isinstance(error, LeaseHeld):  # refused: no row was written, the trigger waits on
             self.seen.append(trigger)
             raise error
         with bench.store.begin() as tx:
@@ -231,7 +231,7 @@ def test_triggers_are_coalesced(fresh: Rig, store: Store) -> None:
 def test_a_trigger_that_is_refused_is_not_tried_in_a_rush(fresh: Rig, store: Store) -> None:
     """While another process syncs, the daemon looks again at its own pace, and answers in the end."""
     settled(store, now())
-    sync = FakeSync(errors=[StoreError("run 7 is running"), StoreError("run 7 is running")])
+    sync = FakeSync(errors=[LeaseHeld("run 7 is running"), LeaseHeld("run 7 is running")])
     began = time.monotonic()
     with running(fresh, sync, poll_s=0.2):
         wait_for(answered(store, ask(store)))
@@ -267,7 +267,7 @@ def test_only_one(fresh: Rig, store: Store) -> None:
     sync = FakeSync()
     with running(fresh, sync):
         wait_for(lambda: sync.seen == ["startup"])
-        with pytest.raises(StoreError, match=rf"pid {os.getpid()} on .*stop it first"):
+        with pytest.raises(LeaseHeld, match=rf"pid {os.getpid()} on .*stop it first"):
             Daemon(fresh.settings(), Silent(), sync).run()
     with store.begin() as tx:
         tx.execute(text("UPDATE daemons SET stopped_at = NULL, pid = 4194304"))
@@ -333,25 +333,11 @@ def test_overdue(store: Store, ended: list[tuple[int, RunStatus]], schedule: dic
     assert overdue(store, schedule_of(ScheduleSettings.model_validate(schedule)), AT) is due
 
 
-def config(rig: Rig) -> str:
-    """The rig's settings as a TOML file."""
-    lines = []
-    for section, keys in rig.settings(schedule={"poll_s": 0.1}).model_dump(mode="json").items():
-        lines.append(f"[{section}]")
-        for key, value in keys.items():
-            if value is None and section == "gate":
-                lines.append(f'{key} = "off"')
-            elif value is not None:
-                shown = str(value).lower() if isinstance(value, bool) else repr(value)
-                lines.append(f"{key} = {shown}")
-    return "\n".join(lines) + "\n"
-
-
 def test_a_real_daemon(synced: Rig) -> None:
     """`kbsync run`: it catches up at start, answers a trigger with a run, and ends on SIGTERM within ten seconds
     with exit code 0."""
     file = synced.folder / "kbsync.toml"
-    file.write_text(config(synced), encoding="utf-8")
+    file.write_text(synced.toml(schedule={"poll_s": 0.1}), encoding="utf-8")
     synced.world.changes(("Q1012", "P6", "Q2026"))
     log = synced.folder / "daemon.log"
     with log.open("wb") as stream:

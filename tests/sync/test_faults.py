@@ -16,9 +16,9 @@ from kbsync.errors import (
     BadAnswer,
     CheckpointError,
     EndpointDown,
+    LeaseHeld,
     ModelError,
     SchemaMismatch,
-    StoreError,
     Throttled,
 )
 from kbsync.store import runs
@@ -176,7 +176,7 @@ def test_a_second_process_waits_its_turn(synced: Rig) -> None:
         with open_store(synced.settings().store.url) as store, store.begin() as tx:
             held = runs.start_run(tx, "manual", now(), {})
             tx.execute(text("UPDATE runs SET pid = :pid WHERE id = :run"), {"pid": other.pid, "run": held})
-        with pytest.raises(StoreError, match=rf"run {held} is running \(process {other.pid}"):
+        with pytest.raises(LeaseHeld, match=rf"run {held} is running \(process {other.pid}"):
             synced.sync()
         assert synced.rows("SELECT count(*) FROM runs") == [(held,)]
     finally:

@@ -45,6 +45,7 @@ class CheckpointRow(Base):
     bytes: Mapped[int] = mapped_column(BigInteger)
     status: Mapped[CheckpointStatus]
     created_at: Mapped[datetime]
+    damage: Mapped[str | None]  # what was found to be wrong with its files
 
 
 class CheckpointRequestRow(Base):

@@ -53,6 +53,16 @@ class RunRow(Base):
     base_hash: Mapped[str | None]
     settings_hash: Mapped[str | None]
     settings: Mapped[dict[str, Any]]
+    epoch: Mapped[int] = mapped_column(server_default="0")
+
+
+class LeaseRow(Base):
+    """How often a lease was taken: the number that its holder's writes must have."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    epoch: Mapped[int]
 
 
 class StageRow(Base):

@@ -1,0 +1,47 @@
+"""tools/reliability.py writes the figures of a record into the page, and leaves the rest of it alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    """The script, as a module."""
+    spec = importlib.util.spec_from_file_location("reliability", ROOT / "tools" / "reliability.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_record_replaces_its_rows_and_no_other(tool: ModuleType) -> None:
+    """A row of the record is in the page once, with its figures; a second writing replaces it."""
+    line = {"kind": "a kind", "store": "sqlite", "count": 7, "seconds": 90.0, "seed": 3}
+    once = tool.merged(PAGE, [line], "2026-01-02", 4)
+    assert "| a kind | sqlite | 7 | 0 | 3 | 1.5 | 2026-01-02, 4 |" in once
+    twice = tool.merged(once, [{**line, "count": 8}], "2026-01-03", 4)
+    assert re.findall(r"\| a kind \|.*", twice) == ["| a kind | sqlite | 8 | 0 | 3 | 1.5 | 2026-01-03, 4 |"]
+    assert [row for row in PAGE.splitlines() if row not in twice.splitlines()] == []
+
+
+def test_an_empty_record_changes_nothing(tool: ModuleType) -> None:
+    """The page is as the script writes it."""
+    assert tool.merged(PAGE, [], "2026-01-02", 4) == PAGE
+
+
+def test_every_bug_names_a_test_that_is_there() -> None:
+    """A bug that was found has a test that fails when it comes back."""
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)
+    assert len(named) >= 4
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8")
