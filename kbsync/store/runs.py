@@ -86,7 +86,7 @@ def fence(tx: Session, run_id: int) -> Fence:
     """The run's lease as it was taken when the run began. Raises StoreError when there is no such run."""
     row = tx.get(RunRow, run_id)
     if row is None:
-        raise StoreError(f"there is no run {run_id}; `kbsync runs` lists them")
+        raise StoreError(f"there is no run {run_id}; the view run_summary lists them")
     return Fence(leases.RUN, row.epoch)
 
 
@@ -192,7 +192,7 @@ def run_of(tx: Session, run_id: int) -> Run:
     """One run. Raises StoreError when there is none of this id."""
     row = tx.get(RunRow, run_id)
     if row is None:
-        raise StoreError(f"there is no run {run_id}; `kbsync runs` lists them")
+        raise StoreError(f"there is no run {run_id}; the view run_summary lists them")
     return _run(row)
 
 
