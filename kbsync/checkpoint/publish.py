@@ -97,8 +97,9 @@ def checkpoints(folder: Path) -> list[str]:
     return sorted(entry.name for entry in plain if (entry / FILE_NAME).is_file())
 
 
-def prune(folder: Path, keep: Collection[str]) -> list[str]:
-    """Remove every checkpoint that is neither in `keep` nor live, and return their names.
+def prune(folder: Path, gone: Collection[str]) -> list[str]:
+    """Remove these checkpoints, and return the names of those that were there. The live one always stays, and so
+    does what is no checkpoint.
 
     Raises CheckpointError when `live` is broken (nothing is removed then) or the disk fails.
     """
@@ -106,13 +107,12 @@ def prune(folder: Path, keep: Collection[str]) -> list[str]:
         return []
     with durable.only_writer(folder):
         current = live(folder)
-        kept = {*keep, current.name if current is not None else LIVE}
-        gone = [name for name in checkpoints(folder) if name not in kept]
+        found = [name for name in checkpoints(folder) if name in gone and folder / name != current]
         try:
-            for name in gone:
+            for name in found:
                 # out of sight in one step, so that nobody meets half a checkpoint
                 durable.rename(folder / name, durable.temporary(folder, "pruned"))
             durable.fsync(folder)
         except OSError as error:
             raise CheckpointError(f"{folder} could not be pruned: {error.strerror}") from None
-    return gone
+    return found

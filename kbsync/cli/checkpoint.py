@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from kbsync.cli import show
 from kbsync.cli.state import State, json_option, pass_state
 from kbsync.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from kbsync.store.checkpoints import Checkpoint
 
 
 @click.group("checkpoint", short_help="List, verify, roll back, export.")
@@ -28,6 +32,7 @@ def list_(state: State) -> None:
     """List the checkpoints, newest first.
 
     Status: `candidate` (not judged yet), `rejected` by the gate, `published` (live now), `retired` (was live).
+    Of those that were pruned only the row is left.
 
     \b
     Example:
@@ -45,9 +50,15 @@ def list_(state: State) -> None:
         return
     show.table(
         ["name", "status", "facts", "run", "made (UTC)", "size", "folder"],
-        [[c.name, c.status, c.facts, c.run_id, c.created_at, show.size(c.bytes), c.path] for c in found],
+        [[c.name, c.status, c.facts, c.run_id, c.created_at, show.size(c.bytes), _where(c)] for c in found],
         numbers=["facts", "run", "size"],
     )
+
+
+def _where(checkpoint: Checkpoint) -> str:
+    """Where its files are, or since when they are not."""
+    gone = checkpoint.pruned_at
+    return checkpoint.path if gone is None else f"pruned {show.words(gone)}"
 
 
 @command.command("verify", short_help="Check files and hashes.")

@@ -1,17 +1,19 @@
-"""`kbsync db`: the store's schema."""
+"""`kbsync db`: the store's schema, and copies of the store."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 
 from kbsync.cli import show
 from kbsync.cli.state import State, json_option, pass_state
-from kbsync.errors import SchemaMismatch
+from kbsync.errors import KbsyncError, SchemaMismatch, StoreError
 
 
-@click.group("db", short_help="Check and upgrade the store's schema.")
+@click.group("db", short_help="Check, upgrade, back up and restore the store.")
 def command() -> None:
-    """Check the store's schema, and bring an older one up to date.
+    """Check the store's schema, bring an older one up to date, take copies of the store and put them back.
 
     \b
     Example:
@@ -67,3 +69,74 @@ def check(state: State) -> None:
         show.as_json({"state": found})
     else:
         show.line(f"{where} is up to date")
+
+
+@command.command("backup", short_help="Copy it to a file.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@json_option
+@pass_state
+def backup(state: State, file: Path, force: bool) -> None:
+    """Copy the SQLite store to FILE, also while a run writes.
+
+    The copy is one moment of the store, checked, and a store itself. With the base model it is all that a synced
+    model is built from. For a store on PostgreSQL the command to use is named.
+
+    \b
+    Example:
+      kbsync db backup kbsync-backup.db
+    """
+    from kbsync.store.backup import backup as take
+
+    state.stays = f"{file} was not written"
+    size = take(state.settings().store.url, file, force=force)
+    if state.as_json:
+        show.as_json({"file": file, "bytes": size})
+    else:
+        show.line(f"{file} holds the store as it was just now, {show.size(size)}")
+
+
+@command.command("restore", short_help="Put a copy in its place.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--force", is_flag=True, help="Replace the store that is there.")
+@json_option
+@pass_state
+def restore(state: State, file: Path, force: bool) -> None:
+    """Put the copy FILE in the store's place, in one step, once it is checked.
+
+    Refused when there is a store already, unless with --force, and while a daemon or a run works on it.
+
+    \b
+    Example:
+      kbsync db restore kbsync-backup.db
+    """
+    from kbsync.store.backup import restore as put_back
+    from kbsync.store.schema import SchemaState
+
+    url = state.settings().store.url
+    _nobody_works(url)
+    found = put_back(url, file, force=force)
+    if state.as_json:
+        show.as_json({"file": file, "schema": found})
+    else:
+        then = "`kbsync db upgrade`" if found is SchemaState.OLDER else "`kbsync doctor`"
+        show.line(f"the store is that of {file} now; next: {then}")
+
+
+def _nobody_works(url: str) -> None:
+    """Raises StoreError while a daemon or a run works on the store; one that can't be read has nobody."""
+    from kbsync.store import daemons, runs
+    from kbsync.store.engine import open_store
+    from kbsync.sync.clock import now
+    from kbsync.sync.daemon import PATIENCE
+
+    try:
+        with open_store(url, create=False) as store, store.read() as tx:
+            up, run = daemons.up(tx, now(), PATIENCE), runs.running(tx)
+            busy = run is not None and now() - run.beat_at <= runs.PATIENCE
+    except KbsyncError:
+        return
+    if up:
+        raise StoreError(f"a daemon works on the store (process {up[0].pid} on {up[0].host}); stop it first")
+    if run is not None and busy:
+        raise StoreError(f"run {run.id} is under way; wait for it to end")

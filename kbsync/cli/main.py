@@ -41,6 +41,7 @@ COMMANDS = {
     "checkpoint": "kbsync.cli.checkpoint",
     "covariance": "kbsync.cli.covariance",
     "trace": "kbsync.cli.trace",
+    "prune": "kbsync.cli.prune",
     "db": "kbsync.cli.db",
     "tune": "kbsync.cli.tune",  # like the next one
     "bench": "kbsync.cli.bench",  # left out of installations without it

@@ -39,7 +39,7 @@ class NewCheckpoint:
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A checkpoint as the ledger has it. `facts` is the size of its live set; `damage` what was found to be wrong
-    with its files, None while nothing is known."""
+    with its files, None while nothing is known; `pruned_at` when they were removed."""
 
     id: int
     run_id: int
@@ -55,6 +55,7 @@ class Checkpoint:
     status: CheckpointStatus
     created_at: datetime
     damage: str | None = None
+    pruned_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +129,13 @@ def rollback(
     return _publication(tx, _go_live(tx, to, run_id, at, Action.ROLLBACK))
 
 
+def rollback_target(tx: Session) -> int | None:
+    """The checkpoint that a rollback without a name would bring back; None where it is the base model, or there is
+    nothing to roll back."""
+    now = _live_row(tx)
+    return None if now is None or now.checkpoint_id is None else _before_live(tx)
+
+
 def _before_live(tx: Session) -> int | None:
     """The checkpoint that was live before the live one was first published. None: the base model."""
     now = _live_row(tx)
@@ -150,6 +158,10 @@ def _go_live(tx: Session, checkpoint_id: int | None, run_id: int | None, at: dat
     row = None if checkpoint_id is None else _row(tx, checkpoint_id)
     if row is not None and row.status is CheckpointStatus.REJECTED:
         raise StoreError(f"checkpoint {row.name} was rejected by the gate and can't go live")
+    if row is not None and row.pruned_at is not None:
+        raise StoreError(
+            f"the files of checkpoint {row.name} were pruned; `kbsync checkpoint list` shows what is left"
+        )
     if (now is None and row is None) or (now is not None and now.checkpoint_id == checkpoint_id):
         raise StoreError(f"{row.name if row else 'the base model'} is live already")
     if now is not None:
@@ -189,7 +201,7 @@ def servable(tx: Session) -> list[Checkpoint]:
         .order_by(PublicationRow.id.desc())
     )
     found = [_checkpoint(_row(tx, one)) for one in dict.fromkeys(earlier) if one is not None]
-    return [one for one in found if one.base_hash == found[0].base_hash]
+    return [one for one in found if one.base_hash == found[0].base_hash and one.pruned_at is None]
 
 
 def publications(tx: Session, limit: int = 50) -> list[Publication]:
@@ -288,4 +300,5 @@ def _checkpoint(row: CheckpointRow) -> Checkpoint:
         status=row.status,
         created_at=row.created_at,
         damage=row.damage,
+        pruned_at=row.pruned_at,
     )

@@ -25,14 +25,15 @@ from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from kbsync.errors import KbsyncError, LeaseHeld, SourceError, Stopped, StoreError
-from kbsync.settings import ScheduleSettings, Settings
-from kbsync.store import daemons, leases, reconciles, runs, touches, triggers
+from kbsync.settings import ScheduleSettings, Settings, duration
+from kbsync.store import daemons, leases, prunes, reconciles, runs, touches, triggers
 from kbsync.store.engine import Store
 from kbsync.store.leases import Fence
 from kbsync.store.tables import RunStatus, Wants
 from kbsync.sync.clock import now
 from kbsync.sync.follower import Follower
 from kbsync.sync.progress import Progress
+from kbsync.sync.pruning import prune
 from kbsync.sync.reconcile import ReconcileReport, reconcile_once
 from kbsync.sync.run import STREAM, Report, sync_once
 from kbsync.sync.workbench import Workbench
@@ -42,6 +43,7 @@ log = structlog.get_logger("kbsync")
 PATIENCE = timedelta(seconds=60)  # a daemon that has not beaten for so long is gone
 _BEAT_S = 10.0
 _BURST_S = 5.0  # between two runs that the stream asks for: edits come in bursts
+_PRUNE_LOOK_S = 60.0  # between two looks whether it is time to prune
 _BEHIND_S = 60.0  # between two tries to read what the endpoint did not show yet
 
 
@@ -81,6 +83,15 @@ def overdue(store: Store, schedule: Any, at: datetime) -> bool:
     return due is not None and due <= at
 
 
+def prune_overdue(store: Store, every: timedelta, at: datetime) -> bool:
+    """Whether it is time to prune: never when `every` is 0, else so long after the last time, whoever pruned."""
+    if not every:
+        return False
+    with store.read() as tx:
+        last = prunes.last_prune(tx)
+    return last is None or last + every <= at
+
+
 class Daemon:
     """The long-running service on one store."""
 
@@ -99,6 +110,7 @@ class Daemon:
         self._due, self._reconcile_due = threading.Event(), threading.Event()
         self._touched = threading.Event()
         self._looked_at = 0.0
+        self._pruned_at = float("-inf")
         self._schedule = schedule_of(settings.schedule)
         self._reconcile_schedule = reconcile_schedule(settings.schedule)
         self._daemon_id = 0
@@ -244,6 +256,8 @@ class Daemon:
             elif self._reconcile_due.is_set():
                 self._reconcile_due.clear()
                 self._once(self._reconcile, "schedule")
+            else:
+                self._prune(store)
             # Also after a run: a trigger that could not be taken (another process syncs) is not tried in a rush.
             self._stop.wait(self.settings.schedule.poll_s)
 
@@ -269,6 +283,21 @@ class Daemon:
         except StoreError as error:
             log.warning("the store can't be read", error=str(error))
             return False
+
+    def _prune(self, store: Store) -> None:
+        """Prune when it is time. A failure is logged, and tried again with the next look."""
+        if time.monotonic() - self._pruned_at < _PRUNE_LOOK_S:
+            return
+        self._pruned_at = time.monotonic()
+        try:
+            if prune_overdue(store, duration(self.settings.retention.every), now()):
+                found = prune(store, self.settings, "daemon")
+                log.info(
+                    "pruned", checkpoints=len(found.survey.checkpoints), outcomes=found.survey.outcome_rows,
+                    targets=len(found.survey.targets), runs=len(found.survey.runs), bytes=found.bytes,
+                )  # fmt: skip
+        except KbsyncError as error:
+            log.warning("not pruned", error=str(error))
 
     def _once(self, work: Callable[[Workbench, str], Report | ReconcileReport], trigger: str) -> None:
         """One run. A failure is logged and stored; the daemon goes on to the next time."""

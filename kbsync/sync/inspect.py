@@ -16,10 +16,14 @@ from kbsync.sync.workbench import Workbench
 
 
 def find_checkpoint(bench: Workbench, name: str | None) -> Checkpoint:
-    """A checkpoint by name; the published one without. Raises CheckpointError when there is none."""
+    """A checkpoint by name; the published one without. Raises CheckpointError when there is none, or its files were
+    pruned."""
     if name is not None:
         with bench.store.read() as tx:
-            return checkpoints.checkpoint_named(tx, name)
+            found = checkpoints.checkpoint_named(tx, name)
+        if found.pruned_at is not None:
+            raise CheckpointError(f"the files of {name} were pruned; `kbsync checkpoint list` shows what is left")
+        return found
     live = bench.live_checkpoint()
     if live is None:
         raise CheckpointError("no checkpoint is published: the base model is live")

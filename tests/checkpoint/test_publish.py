@@ -127,24 +127,17 @@ def test_listing_sees_checkpoints_only(folder: Path) -> None:
     assert checkpoints(folder) == ["a", "b"]
 
 
-def test_pruning_keeps_the_live_one_and_what_is_asked_for(folder: Path) -> None:
-    """Everything else that is a checkpoint goes; what is none of ours stays."""
-    assert prune(folder, []) == []
+def test_pruning_removes_what_it_is_told_but_never_the_live_one(folder: Path) -> None:
+    """What is not named stays, and so does what is none of ours."""
+    assert prune(folder, ["a"]) == []
     for name in ("a", "b", "c", "d"):
         write(folder, name)
     (folder / "notes").mkdir()
     publish(folder, "b")
-    assert prune(folder, ["d"]) == ["a", "c"]
+    assert prune(folder, ["a", "b", "c", "gone", "notes"]) == ["a", "c"]
     assert checkpoints(folder) == ["b", "d"]
     assert (folder / "notes").is_dir()
     assert list(folder.glob(".tmp-*")) == []
-
-
-def test_pruning_without_a_live_one_keeps_what_is_asked_for(folder: Path) -> None:
-    """With the base model live, only `keep` protects."""
-    write(folder, "a")
-    write(folder, "b")
-    assert prune(folder, ["a"]) == ["b"]
 
 
 def test_pruning_does_nothing_while_the_link_is_broken(folder: Path) -> None:
@@ -152,5 +145,5 @@ def test_pruning_does_nothing_while_the_link_is_broken(folder: Path) -> None:
     write(folder, "a")
     (folder / "live").symlink_to("ghost")
     with pytest.raises(CheckpointError, match="is gone"):
-        prune(folder, [])
+        prune(folder, ["a"])
     assert checkpoints(folder) == ["a"]

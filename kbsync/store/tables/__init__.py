@@ -33,6 +33,7 @@ from kbsync.store.tables.trust import (
     TrustVerdictRow,
     Way,
 )
+from kbsync.store.tables.upkeep import PruneRow
 
 __all__ = [
     "Action",
@@ -57,6 +58,7 @@ __all__ = [
     "LeaseRow",
     "MetricRow",
     "OutcomeRow",
+    "PruneRow",
     "PublicationRow",
     "ReadingRow",
     "ReconcileRow",

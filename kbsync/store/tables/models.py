@@ -28,7 +28,7 @@ class Action(enum.StrEnum):
 
 
 class CheckpointRow(Base):
-    """A synced model on disk."""
+    """A synced model on disk, until its files are pruned; then only its row stays."""
 
     __tablename__ = "checkpoints"
 
@@ -46,6 +46,7 @@ class CheckpointRow(Base):
     status: Mapped[CheckpointStatus]
     created_at: Mapped[datetime]
     damage: Mapped[str | None]  # what was found to be wrong with its files
+    pruned_at: Mapped[datetime | None]
 
 
 class CheckpointRequestRow(Base):
