@@ -151,6 +151,9 @@ class SourceSettings(Section):
     stream_patience_s: float = Field(
         3600.0, gt=0, description="seconds to wait for the endpoint to show what the stream told"
     )
+    backfill_pages: int = Field(
+        0, ge=0, description="pages that one sync reads of a relation's first pull; 0: all of it at once"
+    )
     breaker_after: int = Field(4, ge=1, description="refusals in a row until the endpoint is left alone")
     breaker_s: float = Field(
         600.0, gt=0, description="seconds that it is left alone; doubled each time, a day at most"
@@ -204,6 +207,16 @@ class WatchSettings(Section):
     priority: dict[str, StrictInt] = Field(
         {}, description="per relation, which facts are kept first where not all fit; 0 for those not named"
     )
+    classes: dict[str, tuple[str, ...]] = Field(
+        {}, description="per relation, watch only instances of these classes, or of classes below them"
+    )
+    subjects: dict[str, tuple[str, ...]] = Field({}, description="per relation, watch only these subjects")
+    subjects_file: dict[str, Path] = Field(
+        {}, description="per relation, watch only the subjects in this file, an id on each line"
+    )
+    where: dict[str, str] = Field(
+        {}, description="per relation, watch only what this SPARQL pattern binds to `?item`"
+    )
 
     @field_validator("relations")
     @classmethod
@@ -222,6 +235,32 @@ class WatchSettings(Section):
             if one not in info.data.get("relations", priority):  # where those are wrong, that is the error
                 raise ValueError(f"{one!r} is not one of watch.relations")
         return priority
+
+    @field_validator("classes", "subjects")
+    @classmethod
+    def _items(cls, lists: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for relation, ids in lists.items():
+            if not ids:
+                raise ValueError(f"the list of {relation} names none")
+            for one in ids:
+                if not (is_entity_id(one) and one.startswith("Q")):
+                    raise ValueError(f"{one!r} of {relation} is not an item id such as Q5")
+        return lists
+
+    @model_validator(mode="after")
+    def _one_filter_each(self) -> Self:
+        seen: set[str] = set()
+        for one in (*self.classes, *self.subjects, *self.subjects_file, *self.where):
+            if one not in self.relations:
+                raise ValueError(f"{one!r} has a filter and is not one of watch.relations")
+            if not self.where.get(one, "?").strip():
+                raise ValueError(f"the pattern of {one} is empty")
+            if one in seen:
+                raise ValueError(
+                    f"{one!r} has two filters: give it one of classes, subjects, subjects_file and where"
+                )
+            seen.add(one)
+        return self
 
 
 Context = Literal["question", "heading", "bare", "sentence", "chat"]
@@ -625,6 +664,7 @@ def _absolute(settings: Settings, root: Path) -> Settings:
         path = path.expanduser()
         return path if path.is_absolute() else root / path
 
+    lists = {relation: fix(one) for relation, one in settings.watch.subjects_file.items()}
     catalogue = fix(settings.watch.catalogue)
     if not catalogue.exists() and settings.watch.catalogue == Path("config/relations.toml"):
         catalogue = share("config/relations.toml")
@@ -637,7 +677,7 @@ def _absolute(settings: Settings, root: Path) -> Settings:
             "source": settings.source.model_copy(
                 update={"token_file": fix(settings.source.token_file) if settings.source.token_file else None}
             ),
-            "watch": settings.watch.model_copy(update={"catalogue": catalogue}),
+            "watch": settings.watch.model_copy(update={"catalogue": catalogue, "subjects_file": lists}),
             "covariance": settings.covariance.model_copy(
                 update={
                     "text": tuple(fix(p) for p in settings.covariance.text),

@@ -68,10 +68,11 @@ def check_watch(settings: Settings) -> Iterator[Check]:
 
     catalogue = load_catalogue(settings.watch.catalogue)
     yield Check("catalogue", "ok", f"{len(catalogue.relations)} relations in {settings.watch.catalogue}")
-    watched = settings.watch.relations
+    watched = _watched(settings)
     strange = [relation for relation in watched if relation not in catalogue]
     if not watched:
-        yield Check("watch", "fail", "no relation is watched", 'set watch.relations, such as ["P6", "P35"]')
+        then = 'set watch.relations, such as ["P6", "P35"], or `kbsync watch add P6`'
+        yield Check("watch", "fail", "no relation is watched", then)
     elif strange:
         text = f"{len(watched)} relations, {len(strange)} without prompts of their own: {', '.join(strange)}"
         yield Check(
@@ -79,6 +80,20 @@ def check_watch(settings: Settings) -> Iterator[Check]:
         )
     else:
         yield Check("watch", "ok", f"{len(watched)} relations, each with prompts")
+
+
+def _watched(settings: Settings) -> tuple[str, ...]:
+    """The relations of the file, and those that commands have added. Raises ConfigError for a filter of theirs."""
+    from kbsync.store import schema
+    from kbsync.store.engine import open_store
+    from kbsync.sync import watching
+
+    found = watching.of_file(settings)
+    if schema.check(settings.store.url) is schema.SchemaState.CURRENT:
+        with open_store(settings.store.url, create=False) as store, store.read() as tx:
+            found = watching.watches(tx, settings)
+    watching.check(found.values())
+    return tuple(found)
 
 
 def check_store(settings: Settings) -> Iterator[Check]:
@@ -148,7 +163,7 @@ def check_endpoint(settings: Settings) -> Iterator[Check]:
         text = "the public service wants to know whom to write to, and blocks clients that don't say"
         yield Check("contact", "warn", text, "set source.contact to an e-mail address or a page")
     quick = source.model_copy(update={"attempts": 1, "timeout_s": min(source.timeout_s, ENDPOINT_WAIT_S)})
-    relation = settings.watch.relations[0] if settings.watch.relations else "P36"
+    relation = next(iter(settings.watch.relations), "P36")
     newest = window_end(SparqlClient(quick), relation)
     if newest is None:
         text = f"{source.endpoint} answers, but has no item with {relation}"

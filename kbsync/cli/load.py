@@ -72,12 +72,18 @@ def _as_data(done: Loaded) -> dict[str, Any]:
         "seconds": done.seconds,
         "relations": done.counts,
         "complete": done.complete,
+        "left": done.left,
     }
 
 
 def _tell(done: Loaded) -> None:
     if done.complete:
         show.line(f"left alone, since the first pull was complete already: {', '.join(done.complete)}")
+    if done.left:
+        show.line(
+            f"left to the endpoint, since a pattern can't be evaluated over a dump: {', '.join(done.left)}; "
+            "`kbsync sync` pulls them"
+        )
     if done.run_id is None:
         show.line("nothing to load; `kbsync sync` brings what was edited since")
         return

@@ -26,6 +26,7 @@ COMMANDS = {
     "demo": "kbsync.cli.demo",
     "doctor": "kbsync.cli.doctor",
     "config": "kbsync.cli.config",
+    "watch": "kbsync.cli.watch",
     "load": "kbsync.cli.load",
     "sync": "kbsync.cli.sync",
     "reconcile": "kbsync.cli.reconcile",

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from kbsync.facts import EndpointState
+    from kbsync.settings import Settings
     from kbsync.store.checkpoints import Checkpoint
     from kbsync.store.reconciles import LastReconcile
+    from kbsync.sync.watched import Watched
 
 _RUNS = """
 SELECT run, trigger, status, stage, reason, started_at, seconds, added, replaced, retired, efficacy_success,
@@ -35,18 +37,20 @@ def command(state: State, runs: int) -> None:
     Example:
       kbsync status --runs 20
     """
+    settings = state.settings()
     with state.store() as store, store.read() as tx:
-        found = {"store": store.place.removeprefix("the store "), **_look(tx, runs)}
+        found = {"store": store.place.removeprefix("the store "), **_look(tx, settings, runs)}
     if state.as_json:
         show.as_json({**found, "room": report.room_as_data(found["room"])})
     else:
         _print(found)
 
 
-def _look(tx: Session, limit: int) -> dict[str, Any]:
+def _look(tx: Session, settings: Settings, limit: int) -> dict[str, Any]:
     from kbsync.cli import ledger
     from kbsync.store import checkpoints, endpoints, holds, known, reconciles, requests, runs, triggers
     from kbsync.sync.room import last_room
+    from kbsync.sync.watched import watches_of
 
     live = checkpoints.live(tx)
     running = runs.running(tx)
@@ -60,6 +64,7 @@ def _look(tx: Session, limit: int) -> dict[str, Any]:
         "reconcile": _reconcile(reconciles.latest(tx)),
         "triggers_waiting": len(triggers.waiting(tx)),
         "runs": ledger.rows(tx, _RUNS, runs=limit),
+        "watch": watches_of(tx, settings),
         "facts": dict(known.counted(tx)),
         "requests": dict(requests.status_counts(tx)),
         "held": dict(holds.hold_counts(tx)),
@@ -132,6 +137,7 @@ def _print(found: Mapping[str, Any]) -> None:
         ],
         ["daemon", _daemon_words(daemon)],
         ["running", f"run {running['run']}, stage {running['stage'] or 'start'}" if running else "nothing"],
+        ["watched", _watch_words(found["watch"])],
         ["facts", f"{sum(found['facts'].values())} in {len(found['facts'])} relations"],
         ["edit requests", _counts(found["requests"]) or "none"],
         ["held", _counts(found["held"]) or "none"],
@@ -172,6 +178,14 @@ def _reconcile_words(last: Mapping[str, Any] | None) -> str:
     different = _counts({kind: count for kind, count in last["divergences"].items() if count})
     kept = f"; nothing retired in {', '.join(last['kept'])}" if last["kept"] else ""
     return f"run {last['run']}, {show.words(last['ended_at'])}: {different or 'no divergence'}{kept}"
+
+
+def _watch_words(watched: Sequence[Watched]) -> str:
+    """How many relations, and whose first pull is not complete."""
+    left = [f"{one.relation} {one.backfill}, {one.subjects_read or 0} subjects read" for one in watched]
+    left = [words for words, one in zip(left, watched, strict=True) if one.backfill != "done"]
+    rest = f"; first pull: {'; '.join(left)}" if left else ""
+    return f"{len(watched)} relations{rest}" if watched else "nothing; `kbsync watch add` adds relations"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

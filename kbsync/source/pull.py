@@ -21,16 +21,18 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from kbsync.errors import BadAnswer
-from kbsync.facts import Cursor, Item, Pulled, Reading, Statement, Value, ValueKind
+from kbsync.facts import Cursor, Item, Pulled, Reading, Statement, Subjects, Value, ValueKind
 from kbsync.settings import SourceSettings
 from kbsync.source import parse, queries
 from kbsync.source.client import Row, SparqlClient
 from kbsync.source.diff import diff
 from kbsync.source.paging import select_chunks, select_page
+from kbsync.source.subjects import NO_LONGER, members, pattern_of
 
 CHUNK = 1000  # ids of one VALUES clause
 LOSS_FLOOR = 20  # more than this and than `source.max_shrink` gone at once is an endpoint's fault
 LOSS_OF_ALL = 5  # and so is the loss of all, when there were at least as many
+ALL = Subjects()
 _HOPS = 5  # redirects of redirects that are followed; Wikidata's bots resolve them within days
 _REDIRECTED = "redirected to "
 
@@ -43,7 +45,9 @@ class Page:
     them. `items` are those subjects that still exist, `labels` the objects whose label was not yet known.
     `fates` says of deleted or merged subjects what became of them, `moved` of merged objects what they are now
     (the statements name that already). `baseline`: a page of the first pull.
-    `cursor` is committed together with the page; None leaves the stored one where it is.
+    `cursor` is committed together with the page; None leaves the stored one where it is. `after` is where a first
+    pull goes on behind the page. `outside` are subjects that are no longer among the watched ones: nothing is read
+    of them.
     """
 
     relation: str
@@ -56,6 +60,8 @@ class Page:
     fates: Mapping[str, str] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     moved: Mapping[str, str] = field(default_factory=dict)
+    after: str | None = None
+    outside: frozenset[str] = frozenset()
 
     def without(self, subjects: Collection[str]) -> Page:
         """The page as if it did not speak of `subjects`."""
@@ -104,23 +110,42 @@ def first_pull(
     settings: SourceSettings,
     *,
     known_labels: Container[str] = (),
+    subjects: Subjects = ALL,
+    after: str = "",
 ) -> Iterator[Page]:
-    """All statements of `relation`, in pages of `settings.page_size` subjects.
+    """All statements of `relation`, in pages of `settings.page_size` subjects, from the one behind `after` on.
 
-    Only the last page carries a cursor, `until` (from `window_end`, asked before the first query): a first pull
-    that was cut off begins again, and edits made while it ran are in the first tail.
+    Each page says where to go on behind it (`after`); only the last one, which has none, carries a cursor, `until`
+    (from `window_end`, asked before the first query). What is edited behind the pages is the tail's.
     """
-    reader = Reader(client, relation, settings, known_labels, baseline=True)
-    after = ""
-    while True:
-        rows, size = select_page(client, settings.page_size, partial(queries.snapshot, relation, after))
-        keys = {row["item"].value for row in rows if "item" in row}
-        if keys:
-            yield reader.page(parse.statements(relation, rows, settings.language), (), None)
-            after = max(keys)
-        if len(keys) < size:
-            break
+    reader = Reader(client, relation, settings, known_labels, baseline=True, subjects=subjects)
+    if subjects.ids is not None:
+        yield from listed(reader, subjects.ids, after)
+    else:
+        chosen = pattern_of(subjects)
+        while True:
+            query = partial(_snapshot, relation, after, chosen)
+            rows, size = select_page(client, settings.page_size, query)
+            keys = {row["item"].value for row in rows if "item" in row}
+            if keys:
+                after = max(keys)
+                yield replace(
+                    reader.page(parse.statements(relation, rows, settings.language), (), None), after=after
+                )
+            if len(keys) < size:
+                break
     yield Page(relation, True, Cursor(until, "") if until is not None else None)
+
+
+def _snapshot(relation: str, after: str, chosen: str, limit: int) -> str:
+    return queries.snapshot(relation, after, limit, chosen)
+
+
+def listed(reader: Reader, ids: Collection[str], after: str) -> Iterator[Page]:
+    """What there is on a list of subjects, in the order of their IRIs, from the one behind `after` on."""
+    left = sorted(one for one in ids if queries.ENTITY + one > after)
+    for chunk in _chunks(left, min(reader.settings.page_size, CHUNK)):
+        yield replace(reader.read(chunk, None), after=queries.ENTITY + chunk[-1])
 
 
 def tail(
@@ -132,8 +157,13 @@ def tail(
     settings: SourceSettings,
     *,
     known_labels: Container[str] = (),
+    subjects: Subjects = ALL,
+    reach: str | None = None,
 ) -> Iterator[Page]:
     """What changed in `relation` since `cursor`, up to `until` (from `window_end`).
+
+    While the first pull is under way `reach` is how far it has come: subjects behind that IRI which are not tracked
+    are left to it.
 
     `known_versions` maps each subject with a stored statement of `relation` to the revision at which its
     statements OF THIS RELATION were last read. Nothing is yielded when `until` lies before the cursor: the
@@ -142,7 +172,9 @@ def tail(
     """
     if until is not None and until < cursor.modified:
         return
-    reader = Reader(client, relation, settings, known_labels)
+    reader = Reader(
+        client, relation, settings, known_labels, subjects=subjects, tracked=known_versions.keys(), reach=reach
+    )
     read: set[str] = set()
     if until is not None:
         for items, at in _window(client, relation, cursor, until, settings):
@@ -170,7 +202,7 @@ def assemble(page: Page, known: Mapping[str, Sequence[Statement]], now: datetime
     found = []
     for subject in page.subjects:
         before = [s for s in known.get(subject, ()) if s.relation == page.relation]
-        reason = page.fates.get(subject, "deleted")
+        reason = page.fates.get(subject, NO_LONGER if subject in page.outside else "deleted")
         one = diff(page.relation, subject, before, seen[subject], now, reason)
         counts["stored"] += len(one.statements)
         counts["duplicate"] += one.unchanged
@@ -218,9 +250,10 @@ def read_items(
     settings: SourceSettings,
     *,
     known_labels: Container[str] = (),
+    subjects: Subjects = ALL,
 ) -> Page:
     """All statements of `relation` on chosen items, whether or not they have any, as a page without a cursor."""
-    return Reader(client, relation, settings, known_labels).read(items, None)
+    return Reader(client, relation, settings, known_labels, subjects=subjects).read(items, None)
 
 
 def fetch_labels(client: SparqlClient, ids: Sequence[str], language: str) -> dict[str, Item]:
@@ -235,7 +268,11 @@ def fetch_labels(client: SparqlClient, ids: Sequence[str], language: str) -> dic
 
 
 class Reader:
-    """Reads the statements of chosen subjects and makes pages of them; remembers the labels it has given."""
+    """Reads the statements of chosen subjects and makes pages of them; remembers the labels it has given.
+
+    Of those that are not among the watched `subjects` a page only says so, and only where they are `tracked` (None:
+    all are). What is neither tracked nor behind `reach` is left out.
+    """
 
     def __init__(
         self,
@@ -245,8 +282,12 @@ class Reader:
         known_labels: Container[str],
         *,
         baseline: bool = False,
+        subjects: Subjects = ALL,
+        tracked: Container[str] | None = None,
+        reach: str | None = None,
     ) -> None:
         self.client, self.relation, self.settings = client, relation, settings
+        self.subjects, self.tracked, self.reach = subjects, tracked, reach
         self.known_labels, self.baseline = known_labels, baseline
         self.given: set[str] = set()
 
@@ -254,12 +295,29 @@ class Reader:
         """All statements of `items`, which may turn out to have none."""
         parsed = parse.Parsed()
         of = self.relation
-        for _, rows in select_chunks(self.client, items, CHUNK, lambda ids: queries.statements_of(of, ids)):
+        inside, outside = self._split(items, parsed.counts)
+        for _, rows in select_chunks(self.client, inside, CHUNK, lambda ids: queries.statements_of(of, ids)):
             part = parse.statements(of, rows, self.settings.language)
             parsed.versions |= part.versions
             parsed.statements += part.statements
             parsed.counts += part.counts
-        return self.page(parsed, items, cursor)
+        page = self.page(parsed, [*inside, *outside], cursor)
+        return replace(page, outside=frozenset(outside - page.fates.keys())) if outside else page
+
+    def _split(self, items: Sequence[str], counts: Counter[str]) -> tuple[Sequence[str], set[str]]:
+        """Those of `items` to read, and those of which to say that they are no longer watched."""
+        tracked = self.tracked
+        if self.reach is not None and tracked is not None:
+            ahead = {one for one in items if one not in tracked and queries.ENTITY + one > self.reach}
+            counts["left to the first pull"] += len(ahead)
+            items = [one for one in items if one not in ahead]
+        if self.subjects.everything:
+            return items, set()
+        inside = members(self.client, self.subjects, items)
+        outside = {one for one in items if one not in inside}
+        told = outside if tracked is None else {one for one in outside if one in tracked}
+        counts["filtered: not among the watched subjects"] += len(outside) - len(told)
+        return [one for one in items if one in inside], told
 
     def read_all(self, subjects: Sequence[str], already: Collection[str] = ()) -> Iterator[Page]:
         """Pages without a cursor of all statements of `subjects`, whatever became of them, and then of what they

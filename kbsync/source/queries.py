@@ -20,7 +20,7 @@ WIKIBASE = "http://wikiba.se/ontology#"
 XSD = "http://www.w3.org/2001/XMLSchema#"
 STATEMENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,199}")
 
-_PREFIXES = f"""\
+PREFIXES = f"""\
 PREFIX wd: <{ENTITY}>
 PREFIX p: <http://www.wikidata.org/prop/>
 PREFIX ps: <http://www.wikidata.org/prop/statement/>
@@ -37,25 +37,35 @@ PREFIX xsd: <{XSD}>
 """
 
 
+RESERVED = frozenset({"any", "class", "st", "value", "detail", "rank", "best", "start", "end", "references"}) | {
+    "version", "modified", "node", "ref", "wiki", "none",
+}  # fmt: skip  # the queries' own variables, which a user's pattern would collide with
+
+
 def lag() -> str:
     """`?modified`: the time up to which the endpoint has followed Wikidata (its lag triple)."""
-    return f"{_PREFIXES}SELECT ?modified WHERE {{ <http://www.wikidata.org> schema:dateModified ?modified }}"
+    return f"{PREFIXES}SELECT ?modified WHERE {{ <http://www.wikidata.org> schema:dateModified ?modified }}"
 
 
 def newest(relation: str) -> str:
     """`?modified`: the latest edit of an item that has `relation`, for endpoints without a lag triple."""
     p = _property(relation)
-    return f"{_PREFIXES}SELECT (MAX(?d) AS ?modified) WHERE {{ ?item p:{p} ?st ; schema:dateModified ?d }}"
+    return f"{PREFIXES}SELECT (MAX(?d) AS ?modified) WHERE {{ ?item p:{p} ?st ; schema:dateModified ?d }}"
 
 
-def snapshot(relation: str, after: str, limit: int) -> str:
+def snapshot(relation: str, after: str, limit: int, chosen: str = "") -> str:
     """All statements of `relation` on the next `limit` subjects after the IRI `after` ("": from the first).
 
-    Pages are cut between subjects: the inner query picks them, so no subject's statements are ever split.
+    Pages are cut between subjects: the inner query picks them, so no subject's statements are ever split. `chosen`
+    is a graph pattern that they must match.
     """
     p = _property(relation)
     key = f"FILTER(STR(?item) > {_literal(after)}) " if after else ""
-    pick = f"{{ SELECT DISTINCT ?item WHERE {{ ?item p:{p} ?any . {key}}} ORDER BY STR(?item) LIMIT {int(limit)} }}"
+    only = f"{chosen} " if chosen else ""
+    pick = (
+        f"{{ SELECT DISTINCT ?item WHERE {{ ?item p:{p} ?any . {only}{key}}} "
+        f"ORDER BY STR(?item) LIMIT {int(limit)} }}"
+    )
     return _statements(p, pick)
 
 
@@ -72,7 +82,7 @@ def changed(relation: str, since: tuple[datetime, str], until: datetime, limit: 
     p = _property(relation)
     time, item = _time(since[0]), _literal(since[1])
     return (
-        f"{_PREFIXES}SELECT DISTINCT ?item ?modified WHERE {{\n"
+        f"{PREFIXES}SELECT DISTINCT ?item ?modified WHERE {{\n"
         f"  ?item p:{p} ?st ; schema:dateModified ?modified .\n"
         f"  FILTER(?modified < {_time(until)})\n"
         f"  FILTER(?modified > {time} || (?modified = {time} && STR(?item) > {item}))\n"
@@ -83,7 +93,7 @@ def changed(relation: str, since: tuple[datetime, str], until: datetime, limit: 
 def versions(relation: str, items: Iterable[str]) -> str:
     """`?item ?version` of those `items` that still have a statement of `relation`; the others give no row."""
     return (
-        f"{_PREFIXES}SELECT DISTINCT ?item ?version WHERE {{\n"
+        f"{PREFIXES}SELECT DISTINCT ?item ?version WHERE {{\n"
         f"  {_values(items)}\n"
         f"  ?item p:{_property(relation)} ?st .\n"
         f"  OPTIONAL {{ ?item schema:version ?version }}\n"
@@ -94,7 +104,7 @@ def versions(relation: str, items: Iterable[str]) -> str:
 def labels(items: Iterable[str], language: str) -> str:
     """`?item ?label ?version ?modified`: labels in `language` and in `mul`, and what tells that it exists."""
     return (
-        f"{_PREFIXES}SELECT ?item ?label ?version ?modified WHERE {{\n"
+        f"{PREFIXES}SELECT ?item ?label ?version ?modified WHERE {{\n"
         f"  {_values(items)}\n"
         f"  OPTIONAL {{ ?item rdfs:label ?label . "
         f'FILTER(LANG(?label) = {_literal(language)} || LANG(?label) = "mul") }}\n'
@@ -106,7 +116,7 @@ def labels(items: Iterable[str], language: str) -> str:
 
 def redirects(items: Iterable[str]) -> str:
     """`?item ?target` of those `items` that were merged into another."""
-    return f"{_PREFIXES}SELECT ?item ?target WHERE {{ {_values(items)} ?item owl:sameAs ?target }}"
+    return f"{PREFIXES}SELECT ?item ?target WHERE {{ {_values(items)} ?item owl:sameAs ?target }}"
 
 
 def deleted(statements: Iterable[str]) -> str:
@@ -117,19 +127,34 @@ def deleted(statements: Iterable[str]) -> str:
             raise ValueError(f"not a statement id: {one!r}")
     values = " ".join(f"<{STATEMENT}{one}>" for one in ids)
     return (
-        f"{_PREFIXES}SELECT ?st WHERE {{ VALUES ?st {{ {values} }} FILTER NOT EXISTS {{ ?st wikibase:rank ?r }} }}"
+        f"{PREFIXES}SELECT ?st WHERE {{ VALUES ?st {{ {values} }} FILTER NOT EXISTS {{ ?st wikibase:rank ?r }} }}"
     )
+
+
+def instances(roots: Iterable[str]) -> str:
+    """A graph pattern: `?item` is an instance of one of `roots`, or of a class below one, at the best rank."""
+    return f"{_values(roots, 'class')} ?item wdt:P31/wdt:P279* ?class ."
+
+
+def matching(chosen: str, items: Iterable[str]) -> str:
+    """`?item`: those of `items` that match the graph pattern `chosen`."""
+    return f"{PREFIXES}SELECT DISTINCT ?item WHERE {{ {_values(items)} {chosen} }}"
+
+
+def any_subject(relation: str, chosen: str) -> str:
+    """`?item`: one subject of `relation` that matches the graph pattern `chosen`, if there is one."""
+    return f"{PREFIXES}SELECT ?item WHERE {{ ?item p:{_property(relation)} ?any . {chosen} }} LIMIT 1"
 
 
 def classes(items: Iterable[str]) -> str:
     """`?item ?class`: what those `items` are instances of, at the best rank."""
-    return f"{_PREFIXES}SELECT ?item ?class WHERE {{ {_values(items)} ?item wdt:P31 ?class }}"
+    return f"{PREFIXES}SELECT ?item ?class WHERE {{ {_values(items)} ?item wdt:P31 ?class }}"
 
 
 def below(items: Iterable[str], roots: Iterable[str]) -> str:
     """`?item ?root`: which of the classes `items` are one of `roots`, or a subclass of one."""
     return (
-        f"{_PREFIXES}SELECT DISTINCT ?item ?root WHERE {{\n"
+        f"{PREFIXES}SELECT DISTINCT ?item ?root WHERE {{\n"
         f"  {_values(items)}\n  {_values(roots, 'root')}\n"
         f"  ?item wdt:P279* ?root\n"
         f"}}"
@@ -150,7 +175,7 @@ def _statements(p: str, pick: str) -> str:
     `?detail` comes from the value node: a time's precision or a quantity's unit; other values have neither.
     """
     return (
-        f"{_PREFIXES}SELECT ?item ?version ?modified ?st ?value ?detail ?rank ?best ?start ?end ?references "
+        f"{PREFIXES}SELECT ?item ?version ?modified ?st ?value ?detail ?rank ?best ?start ?end ?references "
         f"WHERE {{\n"
         f"  {pick}\n"
         f"  ?item p:{p} ?st .\n"

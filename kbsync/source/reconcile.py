@@ -6,25 +6,39 @@ from collections.abc import Container, Iterator, Sequence
 from functools import partial
 
 from kbsync.errors import BadAnswer
+from kbsync.facts import Subjects
 from kbsync.settings import SourceSettings
 from kbsync.source import parse, queries
 from kbsync.source.client import SparqlClient
 from kbsync.source.paging import select_chunks, select_page
-from kbsync.source.pull import CHUNK, Page, Reader
+from kbsync.source.pull import ALL, CHUNK, Page, Reader, listed
+from kbsync.source.subjects import members, pattern_of
 
 
 def snapshot(
-    client: SparqlClient, relation: str, settings: SourceSettings, *, known_labels: Container[str] = ()
+    client: SparqlClient,
+    relation: str,
+    settings: SourceSettings,
+    *,
+    known_labels: Container[str] = (),
+    subjects: Subjects = ALL,
 ) -> Iterator[Page]:
     """All statements of `relation`, in pages of `settings.page_size` subjects, in the order of their IRIs.
 
     Only an empty page is the end: a short one can be an endpoint that gives fewer rows than it was asked for.
     Raises BadAnswer when a page does not go on from the one before.
     """
-    reader = Reader(client, relation, settings, known_labels)
-    after = ""
+    reader = Reader(client, relation, settings, known_labels, subjects=subjects)
+    if subjects.ids is not None:
+        yield from listed(reader, subjects.ids, "")
+        return
+    after, chosen = "", pattern_of(subjects)
     while True:
-        rows, _ = select_page(client, settings.page_size, partial(queries.snapshot, relation, after))
+
+        def query(limit: int, after: str = after) -> str:
+            return queries.snapshot(relation, after, limit, chosen)
+
+        rows, _ = select_page(client, settings.page_size, query)
         keys = {row["item"].value for row in rows if "item" in row}
         if not keys:
             return
@@ -35,18 +49,21 @@ def snapshot(
 
 
 def read_again(
-    client: SparqlClient, relation: str, subjects: Sequence[str], settings: SourceSettings
+    client: SparqlClient, relation: str, items: Sequence[str], settings: SourceSettings, subjects: Subjects = ALL
 ) -> Iterator[Page]:
-    """All statements of `subjects`, whatever became of them, and of what they were merged into."""
-    return Reader(client, relation, settings, ()).read_all(subjects)
+    """All statements of `items`, which are tracked, whatever became of them, and of what they were merged into."""
+    reader = Reader(client, relation, settings, (), subjects=subjects, tracked=frozenset(items))
+    return reader.read_all(items)
 
 
-def with_statements(client: SparqlClient, relation: str, items: Sequence[str]) -> set[str]:
-    """Those of `items` that have a statement of `relation`."""
+def with_statements(
+    client: SparqlClient, relation: str, items: Sequence[str], subjects: Subjects = ALL
+) -> set[str]:
+    """Those of `items` that have a statement of `relation` and are among the watched subjects."""
     found: set[str] = set()
     for _, rows in select_chunks(client, items, CHUNK, partial(queries.versions, relation)):
         found.update(item for row in rows if (item := parse.entity_id(row.get("item"))) is not None)
-    return found
+    return found if subjects.everything else members(client, subjects, sorted(found))
 
 
 def not_deleted(client: SparqlClient, statements: Sequence[str]) -> set[str]:

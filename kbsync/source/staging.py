@@ -11,13 +11,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from kbsync.errors import StoreError
-from kbsync.facts import Item, truthy_id
+from kbsync.facts import Item, Subjects, truthy_id
 from kbsync.source import parse, triples
 from kbsync.source.client import Row, Term, TermKind
 from kbsync.source.dump import Batch, Position, Wanted
@@ -35,6 +35,7 @@ _TABLES = {
     "span": f"which TEXT, statement TEXT, {_TERM}",
     "label": "item TEXT, text TEXT, language TEXT",
     "version": "item TEXT, revision TEXT",
+    "kind": "relation TEXT, item TEXT, class TEXT",
 }
 _INDEXES = {
     "truthy": "relation, subject",
@@ -44,6 +45,7 @@ _INDEXES = {
     "detail": "node",
     "rank": "statement",
     "span": "statement",
+    "kind": "relation, class",
 }
 _IS_ENTITY = f"kind = 'uri' AND substr(value, 1, {len(ENTITY)}) = '{ENTITY}'"
 _IN_ORDER = f"""
@@ -60,6 +62,15 @@ CREATE TABLE revision AS SELECT version.* FROM version JOIN want USING (item);
 CREATE INDEX named_item ON named (item);
 CREATE INDEX revision_item ON revision (item);
 """  # noqa: S608 -- our own text
+_EDGES = f"""
+SELECT item, class FROM kind WHERE relation = :edge
+UNION ALL SELECT subject, substr(value, {len(ENTITY) + 1}) FROM truthy WHERE relation = :edge AND {_IS_ENTITY}"""  # noqa: S608 -- our own text
+_BELOW = """
+INSERT OR IGNORE INTO below SELECT edges.item FROM ({edges}) AS edges JOIN below ON below.class = edges.class"""
+_OTHERS = """
+DELETE FROM {table} WHERE relation = :relation AND subject NOT IN (
+    SELECT edges.item FROM ({edges}) AS edges JOIN below ON below.class = edges.class
+)"""
 _OF_OBJECTS = """
 SELECT DISTINCT said.subject, said.statement, object.kind, object.value, object.datatype, object.language
 FROM said LEFT JOIN object ON object.statement = said.statement AND object.relation = said.relation"""
@@ -84,21 +95,34 @@ class StagedPage:
 
 
 class Staging:
-    """The scratch file of one dump, some relations and one label language; others begin it anew.
+    """The scratch file of one dump, some relations with their filters and one label language; others begin anew.
+
+    Lists and classes choose subjects here; a pattern can't be evaluated over a dump.
 
     Raises StoreError when the file can't be written, as when the disk is full.
     """
 
-    def __init__(self, path: Path, identity: str, relations: Sequence[str], language: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        identity: str,
+        relations: Sequence[str],
+        language: str,
+        subjects: Mapping[str, Subjects] | None = None,
+    ) -> None:
         self.path, self.language = path, language
-        self._kinds = triples.kinds(relations)
+        given = {one: filtered for one, filtered in (subjects or {}).items() if not filtered.everything}
+        self._lists = {one: filtered.ids for one, filtered in given.items() if filtered.ids is not None}
+        self._classes = {one: filtered.classes for one, filtered in given.items() if filtered.classes}
+        self._kinds = triples.kinds(relations, classes=bool(self._classes))
+        keys = {one: filtered.key for one, filtered in sorted(given.items())}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute("PRAGMA temp_store = FILE")
-            self._begin(json.dumps([identity, sorted(relations), language]), relations)
+            self._begin(json.dumps([identity, sorted(relations), language, *([keys] if keys else [])]), relations)
         except (OSError, sqlite3.Error) as error:
             raise self._failed(error) from None
 
@@ -148,6 +172,8 @@ class Staging:
                 times += triples.dates(quad)
                 continue
             row = triples.row(table, relation, quad, self.language)
+            if row is not None and table in ("truthy", "said") and relation in self._lists:
+                row = row if row[1] in self._lists[relation] else None
             if row is not None:
                 rows[table].append(row)
         try:
@@ -176,10 +202,22 @@ class Staging:
         try:
             for table, columns in _INDEXES.items():
                 self._db.execute(f"CREATE INDEX IF NOT EXISTS {table}_key ON {table} ({columns})")
+            self._keep_classes()
             self._db.executescript(_IN_ORDER)
             self._note("complete", "1")
         except sqlite3.Error as error:
             raise self._failed(error) from None
+
+    def _keep_classes(self) -> None:
+        """Drop the subjects that are of none of the classes that their relation is watched for."""
+        for relation, classes in self._classes.items():
+            self._db.execute("DROP TABLE IF EXISTS below")
+            self._db.execute("CREATE TEMP TABLE below (class TEXT PRIMARY KEY) WITHOUT ROWID")
+            self._db.executemany("INSERT OR IGNORE INTO below VALUES (?)", [(one,) for one in classes])
+            while self._db.execute(_BELOW.format(edges=_EDGES), {"edge": "P279"}).rowcount > 0:
+                pass  # one step down the tree of classes
+            for table in ("said", "truthy"):
+                self._db.execute(_OTHERS.format(table=table, edges=_EDGES), {"edge": "P31", "relation": relation})
 
     def pages(self, relation: str, size: int) -> Iterator[StagedPage]:
         """The subjects of `relation` in the order of their ids' text, with their statements."""

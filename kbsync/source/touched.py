@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 
-from kbsync.facts import Touch
+from kbsync.facts import Subjects, Touch
 from kbsync.settings import SourceSettings
 from kbsync.source.client import SparqlClient
 from kbsync.source.mutations import is_settled
-from kbsync.source.pull import CHUNK, Page, read_items
+from kbsync.source.pull import ALL, CHUNK, Page, read_items
 
 
 def read_touched(
@@ -23,6 +23,7 @@ def read_touched(
     settings: SourceSettings,
     *,
     known_labels: Container[str] = (),
+    subjects: Subjects = ALL,
 ) -> Iterator[tuple[Page, list[Touch]]]:
     """Pages of the touched items of one relation, each with the touches that it settles.
 
@@ -32,7 +33,7 @@ def read_touched(
     size = min(client.guard.page_size, CHUNK)
     for start in range(0, len(ordered), size):
         chunk = {touch.item: touch for touch in ordered[start : start + size]}
-        page = read_items(client, relation, list(chunk), settings, known_labels=known_labels)
+        page = read_items(client, relation, list(chunk), settings, known_labels=known_labels, subjects=subjects)
         shown = {item.id: item.revision for item in page.items}
         settled = [
             touch

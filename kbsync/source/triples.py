@@ -38,8 +38,11 @@ def wanted(predicates: Iterable[str], language: str) -> Wanted:
     return Wanted(frozenset(predicates), passes)
 
 
-def kinds(relations: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Each wanted predicate: the table that its triples go to, and the relation that they are about."""
+def kinds(relations: Iterable[str], classes: bool = False) -> dict[str, tuple[str, str]]:
+    """Each wanted predicate: the table that its triples go to, and the relation that they are about.
+
+    `classes`: also what each item is an instance of, and each class a subclass of.
+    """
     found = {
         _LABEL: ("label", ""),
         f"{_SCHEMA}version": ("version", ""),
@@ -48,6 +51,8 @@ def kinds(relations: Iterable[str]) -> dict[str, tuple[str, str]]:
         **dict.fromkeys(_DETAILS, ("detail", "")),
         **{one: ("span", which) for one, which in _SPANS.items()},
     }
+    if classes:
+        found |= {f"{_PROP}direct/{one}": ("kind", one) for one in ("P31", "P279")}
     for relation in relations:
         found[f"{_PROP}direct/{relation}"] = ("truthy", relation)
         found[f"{_PROP}{relation}"] = ("said", relation)
@@ -61,13 +66,16 @@ def row(table: str, relation: str, quad: Any, language: str) -> Stored | None:
     subject: str = quad.subject.value
     if not hasattr(quad.object, "value"):  # a quoted triple
         return None
-    if table in ("label", "version", "truthy", "said"):
+    if table in ("label", "version", "truthy", "said", "kind"):
         prefix = _DATA if subject.startswith(_DATA) else ENTITY
         item = subject[len(prefix) :]
         if not (subject.startswith(prefix) and is_entity_id(item)):
             return None
         if table == "truthy":
             return (relation, item, *_stored(quad))
+        if table == "kind":
+            above = quad.object.value.removeprefix(ENTITY)
+            return (relation, item, above) if is_entity_id(above) else None
         if table == "version":
             return item, quad.object.value
         if table == "said":

@@ -12,6 +12,7 @@ from kbsync.store import known, states, trust
 from kbsync.store.tables import Way
 from kbsync.sync.clock import now
 from kbsync.sync.trusting import classes_of, judged_pairs
+from kbsync.sync.watching import effective
 from kbsync.sync.workbench import Workbench
 
 
@@ -24,6 +25,7 @@ def gather(bench: Workbench, client: SparqlClient) -> Counter[str]:
     if settings.trust.types == "off" and not settings.trust.score_url:
         return Counter()
     with bench.store.read() as tx:
+        settings = effective(tx, settings)
         facts = known.known_facts(tx, settings.watch.relations)
         pairs = judged_pairs(tx, settings, facts)
         there = [one for one in states.signals(tx, pairs) if one.now.present]

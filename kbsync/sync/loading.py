@@ -15,13 +15,14 @@ from datetime import datetime
 from pathlib import Path
 
 from kbsync.errors import ConfigError
-from kbsync.facts import UNTOLD_UNIT, Cursor, Item, Statement, ValueKind
+from kbsync.facts import UNTOLD_UNIT, Cursor, Item, Statement, Subjects, ValueKind
 from kbsync.source import parse
 from kbsync.source import pull as source
 from kbsync.source.dump import Dump, Format, open_dump, read
 from kbsync.source.staging import StagedPage, Staging
-from kbsync.store import known, mirror, runs
+from kbsync.store import backfills, known, mirror, runs
 from kbsync.store.tables import RunStatus
+from kbsync.sync import watching
 from kbsync.sync.clock import now
 from kbsync.sync.pages import take
 from kbsync.sync.progress import Task
@@ -35,7 +36,8 @@ MEGABYTE = 1_000_000
 class Loaded:
     """What a load came to. `counts` by relation and named outcome; `triples` are those of the whole dump.
 
-    `time` is where the tail begins. `run_id` is None when there was nothing to load.
+    `time` is where the tail begins. `run_id` is None when there was nothing to load. `complete` were left alone,
+    since their first pull was complete; `left` are watched by a pattern, which no dump can be asked for.
     """
 
     run_id: int | None
@@ -45,6 +47,7 @@ class Loaded:
     seconds: float
     counts: Mapping[str, Mapping[str, int]]
     complete: tuple[str, ...]
+    left: tuple[str, ...] = ()
 
 
 def load(bench: Workbench, path: Path, form: Format | None = None, as_of: datetime | None = None) -> Loaded:
@@ -56,28 +59,33 @@ def load(bench: Workbench, path: Path, form: Format | None = None, as_of: dateti
     """
     started = time.monotonic()
     dump = open_dump(path, form)
-    watched = bench.settings.watch.relations
     check_watched(bench)
     with bench.store.read() as tx:
+        watched = watching.watches(tx, bench.settings)
+        # a filter that has changed since is the sync's to see to, like everything that is known already
         complete = tuple(one for one in watched if known.first_pull_complete(tx, one) is not None)
-    relations = [one for one in watched if one not in complete]
+    left = tuple(one for one, watch in watched.items() if watch.subjects.where and one not in complete)
+    chosen = {one: watch.subjects for one, watch in watched.items() if one not in (*complete, *left)}
+    relations = list(chosen)
     if not relations:
-        return Loaded(None, None, 0, 0.0, time.monotonic() - started, {}, complete)
+        return Loaded(None, None, 0, 0.0, time.monotonic() - started, {}, complete, left)
     run_id = begin(bench, "load", None)
     with carried(bench, run_id, "stopped; the same command goes on from there") as end:
-        loaded = _Load(bench, run_id, dump, relations, as_of)
+        loaded = _Load(bench, run_id, dump, chosen, as_of)
         counts = loaded.run()
         end(RunStatus.UNCHANGED, f"loaded {', '.join(relations)} from {path.name}")
-    return Loaded(run_id, loaded.time, loaded.triples, loaded.read_s, time.monotonic() - started, counts, complete)
+    seconds = time.monotonic() - started
+    return Loaded(run_id, loaded.time, loaded.triples, loaded.read_s, seconds, counts, complete, left)
 
 
 class _Load:
     """One load under way."""
 
     def __init__(
-        self, bench: Workbench, run_id: int, dump: Dump, relations: list[str], as_of: datetime | None
+        self, bench: Workbench, run_id: int, dump: Dump, chosen: dict[str, Subjects], as_of: datetime | None
     ) -> None:
-        self.bench, self.run_id, self.dump, self.relations = bench, run_id, dump, relations
+        self.bench, self.run_id, self.dump, self.chosen = bench, run_id, dump, chosen
+        self.relations = list(chosen)
         self.time = as_of
         self.triples, self.read_s = 0, 0.0
 
@@ -85,7 +93,7 @@ class _Load:
         """Read, then store; counts by relation and named outcome."""
         settings = self.bench.settings
         scratch = settings.model.cache / f"load-{self.dump.path.name}.db"
-        staging = Staging(scratch, self.dump.identity, self.relations, settings.source.language)
+        staging = Staging(scratch, self.dump.identity, self.relations, settings.source.language, self.chosen)
         try:
             self._read(staging)
             self.time = self.time or staging.time
@@ -139,6 +147,8 @@ class _Load:
 
     def _relation(self, staging: Staging, relation: str, at: datetime, task: Task) -> Counter[str]:
         store, counts = self.bench.store, Counter[str]()
+        with store.begin() as tx:
+            backfills.forget(tx, relation)
         for staged in staging.pages(relation, self.bench.settings.source.page_size):
             page = _page(staging, relation, staged, self.bench.settings.source.language)
             with store.begin() as tx:
@@ -148,6 +158,8 @@ class _Load:
             task.advance(len(staged.subjects))
         with store.begin() as tx:
             take(tx, self.run_id, source.Page(relation, True, Cursor(at, "")), at, baseline=True)
+            key = self.chosen[relation].key
+            backfills.finish(tx, self.run_id, relation, key, now(), counts["subjects"])
             known.complete_first_pull(tx, self.run_id, relation, now())
         return counts
 

@@ -18,6 +18,7 @@ from kbsync.sync import trusting
 from kbsync.sync.clock import now
 from kbsync.sync.room import limit
 from kbsync.sync.trusting import Trusted
+from kbsync.sync.watching import effective
 from kbsync.sync.workbench import Workbench
 
 _STANDING = (RequestStatus.PLANNED, RequestStatus.SOLVED, RequestStatus.EDITED, RequestStatus.KNOWN)
@@ -52,7 +53,8 @@ def plan(bench: Workbench, run_id: int) -> Planned:
 
 def _planned(bench: Workbench, tx: Session) -> tuple[Trusted, Plan]:
     """What is believed, and the plan that follows; a second time where that is more than one run may change."""
-    watch = bench.settings.watch
+    settings = effective(tx, bench.settings)
+    watch = settings.watch
     facts = known.known_facts(tx, watch.relations)
     previous = known.previous_values(tx, watch.relations)
     labels = _labels(tx, facts, previous.values(), watch.relations)
@@ -60,7 +62,7 @@ def _planned(bench: Workbench, tx: Session) -> tuple[Trusted, Plan]:
     room = limit(bench, tx)
 
     def once(waiting: Iterable[Fact]) -> tuple[Trusted, Plan]:
-        found = trusting.trusted(tx, bench.settings, bench.catalogue, facts, labels, at, waiting)
+        found = trusting.trusted(tx, settings, bench.catalogue, facts, labels, at, waiting)
         before = known.previous_values(tx, watch.relations, found.standing, found.never)
         neighbors = bench.settings.evaluate.neighbors
         return found, plan_live_set(found.known, before, found.labels, bench.catalogue, watch, neighbors, at, room)

@@ -11,11 +11,11 @@ from kbsync.errors import SourceError
 from kbsync.source import pull as source
 from kbsync.source.client import SparqlClient
 from kbsync.store import known, mirror
-from kbsync.sync import streaming
+from kbsync.sync import streaming, watching
 from kbsync.sync.asking import asking
+from kbsync.sync.backfilling import Pulling
 from kbsync.sync.clock import now
 from kbsync.sync.gathering import gather
-from kbsync.sync.pages import take
 from kbsync.sync.progress import Task
 from kbsync.sync.workbench import Workbench
 
@@ -38,7 +38,7 @@ def pull(
         _label_relations(bench, client)
         if settings.source.stream and not bench.follows_stream:
             counts += _drain(bench)
-        relations = () if settings.source.stream and only_touched else settings.watch.relations
+        relations = () if settings.source.stream and only_touched else bench.relations
         task.total(len(relations))
         for relation in relations:
             task.describe(relation)
@@ -66,7 +66,8 @@ def _drain(bench: Workbench) -> Counter[str]:
 def _label_relations(bench: Workbench, client: SparqlClient) -> None:
     """Read the labels of watched properties that the store does not know yet."""
     with bench.store.read() as tx:
-        missing = set(bench.settings.watch.relations) - set(known.labels(tx, bench.settings.watch.relations))
+        watched = watching.relations(tx, bench.settings)
+        missing = set(watched) - set(known.labels(tx, watched))
     if missing:
         found = source.fetch_labels(client, sorted(missing), bench.settings.source.language)
         with bench.store.begin() as tx:
@@ -76,27 +77,19 @@ def _label_relations(bench: Workbench, client: SparqlClient) -> None:
 def pull_relation(
     bench: Workbench, client: SparqlClient, run_id: int, relation: str, seen_labels: set[str]
 ) -> Counter[str]:
-    """The first pull of one relation, or its tail; counts by named outcome."""
+    """The tail of what was read of one relation, then more of its first pull, if that is not complete; counts by
+    named outcome. A relation that is no longer watched is left alone."""
     with bench.store.read() as tx:
+        watch = watching.watch_of(tx, bench.settings, relation)
         cursor = known.cursor(tx, relation)
-        first = known.first_pull_complete(tx, relation) is None
-        versions = {} if first else known.versions(tx, relation)
+    if watch is None:
+        return Counter()
     until = source.window_end(client, relation, cursor)
-    if first or cursor is None:
-        pages = source.first_pull(client, relation, until, bench.settings.source, known_labels=seen_labels)
-    else:
-        pages = source.tail(
-            client, relation, cursor, until, versions, bench.settings.source, known_labels=seen_labels
-        )
-    at = until or now()  # an endpoint without a time of its own holds nothing of this relation
-    counts: Counter[str] = Counter()
-    for page in pages:
-        with bench.store.begin() as tx:
-            pulled = take(tx, run_id, page, at, baseline=first)
-        counts.update(pulled.counts)
-        counts["changes"] += len(pulled.changes)
-        seen_labels.update(item.id for item in (*pulled.items, *pulled.labels))
-    if first:
-        with bench.store.begin() as tx:
-            known.complete_first_pull(tx, run_id, relation, now())
-    return counts
+    if until is not None and cursor is not None and until < cursor.modified:
+        return Counter({"endpoint behind": 1})  # what it shows now, no later tail would read again
+    one = Pulling(bench, client, run_id, watch, until, seen_labels)
+    one.choose()
+    if cursor is not None:
+        one.tail(cursor)
+    one.backfill()
+    return one.counts

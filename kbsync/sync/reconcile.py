@@ -58,14 +58,15 @@ def reconcile_once(
     relations that were completed stay so, and the next pass goes on with the others.
     """
     check_watched(bench)
-    unknown = sorted(set(relations) - set(bench.settings.watch.relations))
+    watched = bench.relations
+    unknown = sorted(set(relations) - set(watched))
     if unknown:
-        raise ConfigError(f"{unknown[0]} is not one of watch.relations, so there is nothing to compare")
+        raise ConfigError(f"{unknown[0]} is not one of the watched relations, so there is nothing to compare")
     started = time.monotonic()
     with bench.store.read() as tx:
         done = {} if relations or anew else reconciles.done_already(tx)
     run_id = begin(bench, trigger, Wants.RECONCILE)
-    wanted = relations or bench.settings.watch.relations
+    wanted = relations or watched
     todo = [one for one in dict.fromkeys(wanted) if one not in done]
     skipped = {one: done[one] for one in wanted if one in done}
     with carried(bench, run_id) as end:

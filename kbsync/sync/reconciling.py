@@ -24,14 +24,16 @@ import structlog
 from sqlalchemy.orm import Session
 
 from kbsync.errors import BadAnswer, EndpointDown
-from kbsync.facts import Cursor, Divergence, Item, Pulled, Statement
+from kbsync.facts import Cursor, Divergence, Item, Pulled, Statement, Subjects
 from kbsync.source import pull as source
 from kbsync.source import reconcile as full
 from kbsync.source.client import SparqlClient
 from kbsync.source.divergence import divergences, label_divergences, loses
 from kbsync.source.pull import Page
-from kbsync.store import known, mirror, readings, reconciles
+from kbsync.source.subjects import NO_LONGER
+from kbsync.store import backfills, known, mirror, readings, reconciles
 from kbsync.store.reconciles import COMPLETE, Reconciled
+from kbsync.sync import watching
 from kbsync.sync.asking import asking
 from kbsync.sync.clock import now
 from kbsync.sync.progress import Task
@@ -101,6 +103,7 @@ class _Pass:
     at: datetime = field(default_factory=now)  # the source's time; set when the pass begins
     missing: set[str] = field(default_factory=set)  # tracked subjects that the snapshot has not shown (yet)
     waiting: set[str] = field(default_factory=set)  # subjects that would lose something
+    subjects_wanted: Subjects = field(default_factory=Subjects)  # the filter
     confirmed: int = 0  # known statements that the snapshot has shown
     subjects: int = 0
     statements: int = 0
@@ -113,11 +116,16 @@ class _Pass:
         cursor: Cursor | None = None
         try:
             with self.bench.store.read() as tx:
-                first = known.first_pull_complete(tx, self.relation) is None
+                watch = watching.watch_of(tx, self.bench.settings, self.relation)
+                self.subjects_wanted = Subjects() if watch is None else watch.subjects
+                first = not self._is_complete(tx)
             if first and alone:
                 raise _Kept(NOT_PULLED, "its first pull is not complete; `kbsync sync` makes it")
             until = self._begin(alone)
             if first:
+                with self.bench.store.read() as tx:
+                    if not self._is_complete(tx):
+                        raise _Kept(NOT_PULLED, "its first pull is under way; the next sync goes on with it")
                 reason = "first pull"
             else:
                 self._compare()
@@ -136,6 +144,9 @@ class _Pass:
             return reconciles.finish(
                 tx, self.run_id, now(), self.relation, outcome, reason, self.subjects, self.statements
             )
+
+    def _is_complete(self, tx: Session) -> bool:
+        return backfills.is_complete(tx, self.relation, self.subjects_wanted.key)
 
     def _begin(self, alone: bool) -> datetime | None:
         """Pull the tail, unless `alone`, and see how far the endpoint can be read."""
@@ -156,7 +167,9 @@ class _Pass:
             self.missing = set(known.versions(tx, self.relation))
             total = known.statement_count(tx, self.relation)
         self._relation_label()
-        for page in full.snapshot(self.client, self.relation, self.bench.settings.source):
+        for page in full.snapshot(
+            self.client, self.relation, self.bench.settings.source, subjects=self.subjects_wanted
+        ):
             self.missing -= set(page.subjects)
             self.subjects += len(page.subjects)
             self.statements += len(page.statements)
@@ -164,13 +177,17 @@ class _Pass:
             self.task.advance(len(page.subjects))
         self._judge(total)
         for page in full.read_again(
-            self.client, self.relation, sorted(self.missing | self.waiting), self.bench.settings.source
+            self.client,
+            self.relation,
+            sorted(self.missing | self.waiting),
+            self.bench.settings.source,
+            self.subjects_wanted,
         ):
             self._settle(self._only_gone(page), wait=False)
 
     def _judge(self, total: int) -> None:
         """Raises _Kept when the snapshot must not retire anything."""
-        still = full.with_statements(self.client, self.relation, sorted(self.missing))
+        still = full.with_statements(self.client, self.relation, sorted(self.missing), self.subjects_wanted)
         if still:
             raise _Kept(
                 INCOMPLETE,
@@ -188,7 +205,13 @@ class _Pass:
         with self.bench.store.read() as tx:
             held = known.statements_of(tx, self.relation, page.subjects)
         there = {s.id for s in page.statements}
-        gone = {s.id: subject for subject, rows in held.items() for s in rows if s.id not in there}
+        gone = {
+            s.id: subject
+            for subject, rows in held.items()
+            if subject not in page.outside
+            for s in rows
+            if s.id not in there
+        }
         doubtful = {gone[key] for key in full.not_deleted(self.client, sorted(gone))} if gone else set()
         self.counts["kept: its statement is still there"] += len(doubtful)
         return page.without(doubtful)
@@ -230,6 +253,8 @@ class _Pass:
         newer = {item.id for item in (*page.items, *page.labels) if item.modified and item.modified >= self.at}
         subjects = [one for one in page.subjects if one not in newer]
         self.counts["edited meanwhile"] += len(page.subjects) - len(subjects)
+        subjects = [one for one in subjects if one not in page.outside]  # the source has not lost anything of them
+        self.counts[NO_LONGER] += sum(1 for one in page.outside if held.get(one))
         past = known.retired_statements(tx, self.relation, subjects)
         found = [
             divergence

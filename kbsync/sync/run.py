@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from kbsync.errors import CircuitOpen, ConfigError, KbsyncError, LeaseHeld, Stopped, StoreError
 from kbsync.store import runs, triggers
 from kbsync.store.tables import RunStatus, Wants
+from kbsync.sync import watching
 from kbsync.sync.clock import now
 from kbsync.sync.stages import Sync
 from kbsync.sync.workbench import Workbench
@@ -73,17 +74,23 @@ def sync_once(bench: Workbench, trigger: str = "manual", force: bool = False) ->
 
 
 def check_watched(bench: Workbench) -> None:
-    """Raises ConfigError when there is nothing to watch."""
-    if not bench.settings.watch.relations:
-        raise ConfigError('watch.relations is empty: name the properties to keep in sync, such as ["P35", "P6"]')
+    """Raises ConfigError when there is nothing to watch, or a filter of what is watched can't be used."""
+    with bench.store.read() as tx:
+        watched = watching.watches(tx, bench.settings)
+    if not watched:
+        raise ConfigError(
+            'watch.relations is empty: name the properties to keep in sync, such as ["P35", "P6"], '
+            "or add them with `kbsync watch add`"
+        )
+    watching.check(watched.values())
 
 
 def begin(bench: Workbench, trigger: str, wants: Wants | None) -> int:
     """A run's row, which is its lease; it answers the triggers that wait for its kind, where it is of one. Raises
     LeaseHeld and StoreError."""
-    settings = bench.settings.model_dump(mode="json")
-    settings["store"] = {}  # the URL may hold a password
     with bench.store.begin() as tx:
+        settings = watching.effective(tx, bench.settings).model_dump(mode="json")
+        settings["store"] = {}  # the URL may hold a password
         runs.interrupt_stale_runs(tx, now())
         run_id = runs.start_run(tx, trigger, now(), settings)
         if wants is not None:

@@ -24,7 +24,8 @@ from kbsync.source.sse import Message
 from kbsync.source.stream import Gap, MutationStream
 from kbsync.source.touched import read_touched
 from kbsync.source.transport import place_of
-from kbsync.store import endpoints, known, touches
+from kbsync.store import backfills, endpoints, known, touches
+from kbsync.sync import watching
 from kbsync.sync.clock import now
 from kbsync.sync.pages import take
 from kbsync.sync.workbench import Workbench
@@ -85,8 +86,9 @@ def _commit(
     decoded = [mutations.decode(message.data) for message in batch]
     found = [one for one in decoded if isinstance(one, Mutation)]
     outcomes = Counter(one for one in decoded if isinstance(one, str))
-    watched, at, items = frozenset(bench.settings.watch.relations), now(), {one.item for one in found}
+    at, items = now(), {one.item for one in found}
     with bench.store.begin() as tx:
+        watched = frozenset(watching.relations(tx, bench.settings))
         waiting = touches.pending_of(tx, items)
         before, tracked, read = dict(waiting), touches.tracked(tx, items), touches.read_at(tx, items)
         for mutation in found:
@@ -111,16 +113,19 @@ def read_pending(bench: Workbench, client: SparqlClient, run_id: int, seen_label
     settings, counts = bench.settings, Counter[str]()
     url, late = settings.source.stream_url, now() - timedelta(seconds=settings.source.stream_patience_s)
     with bench.store.begin() as tx:
-        touches.forget(tx, settings.watch.relations)
+        watched = watching.watches(tx, settings)
+        touches.forget(tx, list(watched))
         waiting = list(touches.pending(tx).values())
-        ready = [r for r in settings.watch.relations if known.first_pull_complete(tx, r) is not None]
+        ready = [r for r, one in watched.items() if backfills.is_complete(tx, r, one.subjects.key)]
     for relation in ready:
         mine = [touch for touch in waiting if touch.relation == relation]
         if not mine:
             continue
         at = source.window_end(client, relation) or now()
         left = {touch.item: touch for touch in mine}
-        pages = read_touched(client, relation, mine, settings.source, known_labels=seen_labels)
+        pages = read_touched(
+            client, relation, mine, settings.source, known_labels=seen_labels, subjects=watched[relation].subjects
+        )
         for page, settled in pages:
             with bench.store.begin() as tx:
                 pulled = take(tx, run_id, page, at)
@@ -153,7 +158,7 @@ def _note_gap(bench: Workbench, counts: Counter[str]) -> None:
 def _since(bench: Workbench) -> datetime:
     """Where a stream begins that was never read: at the relation that is furthest behind, as far as it is kept."""
     with bench.store.read() as tx:
-        cursors = [known.cursor(tx, relation) for relation in bench.settings.watch.relations]
+        cursors = [known.cursor(tx, relation) for relation in watching.relations(tx, bench.settings)]
     overlap = timedelta(seconds=bench.settings.source.overlap_s)
     times = [cursor.modified - overlap for cursor in cursors if cursor is not None]
     return max(min(times, default=now()), now() - RETENTION)

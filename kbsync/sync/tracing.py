@@ -149,7 +149,7 @@ def trace_facts(bench: Workbench, facts: int, samples: int, window: int | None, 
 
 def _known_requests(bench: Workbench, wanted: int) -> tuple[list[EditRequest], int]:
     """The first `wanted` requests whose object the base model says, and how many it was asked."""
-    relations = bench.settings.watch.relations
+    relations = bench.relations
     with bench.store.read() as tx:
         facts = known.baseline_facts(tx, relations)
         facts.sort(key=_order)

@@ -20,6 +20,7 @@ from kbsync.store.checkpoints import Checkpoint
 from kbsync.store.engine import Store, open_store
 from kbsync.sync.clock import now
 from kbsync.sync.progress import Progress, Silent
+from kbsync.sync.watching import effective
 
 if TYPE_CHECKING:  # torch takes seconds to import, and commands that only look never need it
     from torch import Tensor
@@ -64,6 +65,12 @@ class Workbench:
     def store(self) -> Store:
         """The database, laid out when it is empty."""
         return open_store(self.settings.store.url)
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        """The relations that are watched now: the config file's, and those that commands have added."""
+        with self.store.read() as tx:
+            return effective(tx, self.settings).watch.relations
 
     @cached_property
     def catalogue(self) -> Catalogue:
@@ -145,7 +152,7 @@ class Workbench:
         if kept is not None:
             return kept
         with self.store.begin() as tx:
-            facts = known.baseline_facts(tx, self.settings.watch.relations)
+            facts = known.baseline_facts(tx, effective(tx, self.settings).watch.relations)
             facts = sorted(facts, key=lambda f: digest([f.subject, f.relation, f.value.text]))[:wanted]
             ids = {one for f in facts for one in (f.subject, f.relation, *f.value.entities)}
             labels = known.labels(tx, sorted(ids))

@@ -290,7 +290,7 @@ def test_a_pass_that_is_cut_off_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(
-            full, "with_statements", lambda client, relation, items: cut() if relation == "P35" else set()
+            full, "with_statements", lambda client, relation, items, subjects: cut() if relation == "P35" else set()
         )
         with pytest.raises(Stopped):
             reconcile_once(bench, alone=True)

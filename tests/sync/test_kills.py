@@ -12,13 +12,14 @@ import pytest
 from kbsync.checkpoint import durable
 from kbsync.edit.memit import Editor
 from kbsync.errors import Stopped
-from kbsync.store import targets
+from kbsync.facts import Subjects
+from kbsync.store import targets, watches
 from kbsync.store.tables import RunStatus
 from kbsync.sync import evaluating, planning, publishing, pulling, solving
 from kbsync.sync.stages import STAGES, Sync
 from tests.sync.content import Content, read_content
 from tests.sync.rig import Rig
-from tests.sync.world import WINDOW_2
+from tests.sync.world import START, WINDOW_2
 
 Patch = pytest.MonkeyPatch
 Stop = Callable[[], None]
@@ -143,8 +144,8 @@ def test_the_link_follows_the_row(synced: Rig) -> None:
     assert (synced.published(), synced.link()) == ("sync-000003", "sync-000003")
 
 
-def test_a_first_pull_that_was_killed_begins_again(fresh: Rig) -> None:
-    """Half a first pull is not taken for a baseline: what comes after is still the baseline."""
+def test_a_first_pull_that_was_killed_goes_on(fresh: Rig) -> None:
+    """Half a first pull is not read again, and what comes after is the baseline too."""
     page = {"source": {"page_size": 5}}
     child = os.fork()
     if child == 0:  # pragma: no cover -- it does not live to tell
@@ -155,8 +156,27 @@ def test_a_first_pull_that_was_killed_begins_again(fresh: Rig) -> None:
             os._exit(1)
     os.waitpid(child, 0)
     assert fresh.rows("SELECT count(*) FROM facts") == [(10,)]
-    assert fresh.sync(**page).status is RunStatus.UNCHANGED
+    report = fresh.sync(**page)
+    assert report.status is RunStatus.UNCHANGED
+    assert report.counts["pull"]["first pull: subjects"] == 14, "the other two of P6's and all of P35's"
     assert fresh.rows("SELECT count(*), sum(baseline) FROM facts") == [(24, 24)]
+
+
+def test_a_relation_that_is_removed_is_withdrawn(fresh: Rig) -> None:
+    """What a command watches is edited; when it is watched no longer, the next sync takes its edits back."""
+    only = {"watch": {"relations": ["P6"]}}
+    with fresh.bench(**only) as bench, bench.store.begin() as tx:
+        watches.add(tx, "P35", Subjects(), "tests", START)
+    fresh.sync(**only)
+    fresh.world.changes(("Q1001", "P35", "Q2020"))
+    assert fresh.sync(**only).status is RunStatus.PUBLISHED
+    edited = "SELECT status, relation FROM edit_requests WHERE status = 'edited'"
+    assert fresh.rows(edited) == [("edited", "P35")]
+    with fresh.bench(**only) as bench, bench.store.begin() as tx:
+        watches.remove(tx, "P35")
+    fresh.sync(**only)
+    assert fresh.rows(edited) == []
+    assert fresh.published() is None
 
 
 INSIDE: dict[str, tuple[object, str]] = {

@@ -1,4 +1,4 @@
-"""All tables, by room: the mirror of Wikidata, runs, edits, models, trust."""
+"""All tables, by room: the mirror of Wikidata, runs, edits, models, trust, watches."""
 
 from kbsync.store.tables.base import Base
 from kbsync.store.tables.edits import (
@@ -34,9 +34,11 @@ from kbsync.store.tables.trust import (
     Way,
 )
 from kbsync.store.tables.upkeep import PruneRow
+from kbsync.store.tables.watches import BackfillRow, WatchRow
 
 __all__ = [
     "Action",
+    "BackfillRow",
     "Base",
     "ChangeRow",
     "CheckpointRequestRow",
@@ -79,5 +81,6 @@ __all__ = [
     "TrustVerdictRow",
     "VerdictRow",
     "Wants",
+    "WatchRow",
     "Way",
 ]
