@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import platform
-import resource
 import sqlite3
 import tempfile
 import time
@@ -25,6 +24,7 @@ from typing import Any
 from sqlalchemy import select
 
 from kbsync.bench import graph as graphs
+from kbsync.bench.machine import peak_mb, processor_s
 from kbsync.settings import Settings
 from kbsync.source.client import Row, SparqlClient
 from kbsync.source.dump import open_dump, read
@@ -60,8 +60,10 @@ class Recording(SparqlClient):
 class Part:
     """One part of the measurement.
 
-    `rows` are statements read; `endpoint_s` is the time of the same queries with their answers only read;
-    `ours_s` = `seconds` - `endpoint_s`; `cpu_s` is this process's processor time; `peak_mb` its highest memory.
+    `rows` are statements read; `endpoint_s` is the time of the same queries with their answers only read, and
+    `endpoint_cpu_s` the server's processor time for them; `ours_s` = `seconds` - `endpoint_s`; `cpu_s` is this
+    process's processor time. On a machine that others use too, only the processor times can be compared.
+    `peak_mb`: the highest memory of this process so far.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Part:
     megabytes: float
     seconds: float
     endpoint_s: float
+    endpoint_cpu_s: float
     cpu_s: float
     peak_mb: float
 
@@ -86,8 +89,10 @@ class Part:
             **asdict(self),
             "ours_s": self.ours_s,
             "ratio": self.ours_s / self.endpoint_s if self.endpoint_s else None,
+            "cpu_ratio": self.cpu_s / self.endpoint_cpu_s if self.endpoint_cpu_s else None,
             "rows_per_s": self.rows / self.seconds,
             "rows_per_s_of_ours": self.rows / ours,
+            "rows_per_cpu_s": self.rows / max(self.cpu_s, 1e-9),
         }
 
 
@@ -124,13 +129,13 @@ def bench_source(
 
 def _parts(bench: Workbench, server: EmbeddedWikidata, changes: int, shown: Progress) -> list[Part]:
     with shown.stage("first pull"):
-        first = _measured("first pull", bench, lambda client: _pulled(bench, client))
+        first = _measured("first pull", bench, server, lambda client: _pulled(bench, client))
     with shown.stage("change"):
         _change(bench, server, changes)
     with shown.stage("tail"):
-        tail = _measured(f"tail of {changes} changes", bench, lambda client: _pulled(bench, client))
+        tail = _measured(f"tail of {changes} changes", bench, server, lambda client: _pulled(bench, client))
     with shown.stage("reconcile"):
-        whole = _measured("reconcile", bench, lambda client: _reconciled(bench, client))
+        whole = _measured("reconcile", bench, server, lambda client: _reconciled(bench, client))
     return [first, tail, whole]
 
 
@@ -159,7 +164,7 @@ def read_dump(file: Path, relations: Sequence[str], folder: Path) -> dict[str, A
         "triples_per_s": triples / seconds,
         "triples_per_cpu_s": triples / cpu_s,
         "order_cpu_s": time.process_time() - cpu - cpu_s,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak_mb(),
     }
 
 
@@ -180,12 +185,14 @@ def _run(bench: Workbench, status: RunStatus) -> Iterator[int]:
         runs.finish_run(tx, run_id, status, now())
 
 
-def _measured(name: str, bench: Workbench, act: Callable[[SparqlClient], tuple[int, int]]) -> Part:
+def _measured(
+    name: str, bench: Workbench, server: EmbeddedWikidata, act: Callable[[SparqlClient], tuple[int, int]]
+) -> Part:
     client = Recording(bench)
     began, cpu = time.perf_counter(), time.process_time()
     rows, changes = act(client)
     seconds, cpu_s = time.perf_counter() - began, time.process_time() - cpu
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak, served = peak_mb(), processor_s(server.pid)
     endpoint_s = _raw(client, client.queries)
     return Part(
         name,
@@ -195,6 +202,7 @@ def _measured(name: str, bench: Workbench, act: Callable[[SparqlClient], tuple[i
         client.counters.bytes / 1e6,
         seconds,
         endpoint_s,
+        processor_s(server.pid) - served,
         cpu_s,
         peak,
     )

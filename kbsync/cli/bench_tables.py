@@ -212,8 +212,11 @@ _SOURCE_FIGURES = {
     "ours_s": "seconds of ours",
     "ratio": "ours / endpoint's",
     "cpu_s": "our processor seconds",
+    "endpoint_cpu_s": "the endpoint's processor seconds",
+    "cpu_ratio": "ours / endpoint's, processor seconds",
     "rows_per_s": "statements per second",
     "rows_per_s_of_ours": "statements per second of ours",
+    "rows_per_cpu_s": "statements per processor second of ours",
     "peak_mb": "highest memory, MB",
 }
 

@@ -272,10 +272,13 @@ def _seconds_until(text: str) -> float | None:
 
 
 def _term(binding: dict[str, Any]) -> Term:
-    kind: TermKind = "literal" if binding["type"] == "typed-literal" else binding["type"]
-    value = binding["value"]
-    if kind not in _KINDS or not isinstance(value, str):
+    kind, value = binding["type"], binding["value"]
+    if kind == "typed-literal":
+        kind = "literal"
+    if kind not in _KINDS or type(value) is not str:
         raise TypeError
+    if kind != "literal":
+        return Term(kind, value)
     return Term(kind, value, binding.get("datatype"), binding.get("xml:lang"))
 
 

@@ -39,6 +39,12 @@ def truthy(statements: Iterable[Statement]) -> dict[Value, list[Statement]]:
     return facts
 
 
+def first_seen(seen: Iterable[Statement]) -> Diff:
+    """The difference from nothing, at the baseline, where what is there is no change."""
+    by_id = {s.id: s for s in seen}
+    return Diff(tuple(by_id[key] for key in sorted(by_id)), (), (), 0)
+
+
 def diff(
     relation: str,
     subject: str,

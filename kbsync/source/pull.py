@@ -25,7 +25,7 @@ from kbsync.facts import Cursor, Item, Pulled, Reading, Statement, Subjects, Val
 from kbsync.settings import SourceSettings
 from kbsync.source import parse, queries
 from kbsync.source.client import Row, SparqlClient
-from kbsync.source.diff import diff
+from kbsync.source.diff import diff, first_seen
 from kbsync.source.paging import select_chunks, select_page
 from kbsync.source.subjects import NO_LONGER, members, pattern_of
 
@@ -203,7 +203,10 @@ def assemble(page: Page, known: Mapping[str, Sequence[Statement]], now: datetime
     for subject in page.subjects:
         before = [s for s in known.get(subject, ()) if s.relation == page.relation]
         reason = page.fates.get(subject, NO_LONGER if subject in page.outside else "deleted")
-        one = diff(page.relation, subject, before, seen[subject], now, reason)
+        if page.baseline and not before:
+            one = first_seen(seen[subject])
+        else:
+            one = diff(page.relation, subject, before, seen[subject], now, reason)
         counts["stored"] += len(one.statements)
         counts["duplicate"] += one.unchanged
         counts["retired"] += len(one.gone)

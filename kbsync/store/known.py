@@ -10,8 +10,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from kbsync.facts import Cursor, Fact, Item, KnownFact, Rank, Statement, Value, ValueKind
+from kbsync.store import statements
 from kbsync.store.chunks import chunked
-from kbsync.store.mirror import fact_of, statement_of
+from kbsync.store.mirror import fact_of
 from kbsync.store.states import weight
 from kbsync.store.tables import CursorRow, EntityRow, FactRow, ReadingRow, StatementRow
 
@@ -45,18 +46,13 @@ def complete_first_pull(tx: Session, run_id: int, relation: str, at: datetime) -
 def statements_of(tx: Session, relation: str, subjects: Iterable[str]) -> dict[str, list[Statement]]:
     """The live statements of each of `subjects`, by id. A subject without any is not in the dict."""
     found: dict[str, list[Statement]] = defaultdict(list)
-    for chunk in chunked(dict.fromkeys(subjects)):
-        for row in tx.scalars(
-            select(StatementRow)
-            .where(
-                StatementRow.relation == relation,
-                StatementRow.subject.in_(chunk),
-                StatementRow.retired_at.is_(None),
-            )
-            .order_by(StatementRow.id)
-        ):
-            found[row.subject].append(statement_of(row))
-    return dict(found)
+    for one in statements.of_pairs(tx, {(subject, relation) for subject in subjects}):
+        found[one.subject].append(one)
+    return {subject: sorted(own, key=_id) for subject, own in found.items()}
+
+
+def _id(statement: Statement) -> str:
+    return statement.id
 
 
 def versions(tx: Session, relation: str) -> dict[str, int | None]:
@@ -121,30 +117,44 @@ def known_facts(tx: Session, relations: Collection[str]) -> list[KnownFact]:
 
     Where several best statements say the same, a preferred one speaks, then the one that started last.
     """
-    statements: dict[Fact, StatementRow] = {}
-    for row in tx.scalars(
-        select(StatementRow).where(
-            StatementRow.relation.in_(relations), StatementRow.best, StatementRow.retired_at.is_(None)
-        )
-    ):
-        fact = Fact(row.subject, row.relation, Value(row.value_kind, row.value))
-        if fact not in statements or weight(row) > weight(statements[fact]):
-            statements[fact] = row
-    known: list[KnownFact] = []
-    for fact_row in _live(tx, relations):
-        fact = fact_of(fact_row)
-        told = statements.get(fact)
-        known.append(
+    speaks: dict[Fact, Statement] = {}
+    for one in statements.where(tx, StatementRow.relation.in_(relations), StatementRow.best):
+        fact = Fact(one.subject, one.relation, one.value)
+        if fact not in speaks or weight(one) > weight(speaks[fact]):
+            speaks[fact] = one
+    query = select(
+        FactRow.subject,
+        FactRow.relation,
+        FactRow.value_kind,
+        FactRow.value,
+        FactRow.detail,
+        FactRow.baseline,
+        FactRow.seen_at,
+    ).where(FactRow.relation.in_(relations), FactRow.retired_at.is_(None))
+    found: list[KnownFact] = []
+    for subject, relation, kind, value, detail, baseline, seen_at in tx.execute(query):
+        fact = Fact(subject, relation, Value(kind, value, detail or ""))
+        told = speaks.get(fact)
+        found.append(
             KnownFact(
                 fact=fact,
-                baseline=fact_row.baseline,
+                baseline=baseline,
                 preferred=told is not None and told.rank is Rank.PREFERRED,
-                start=None if told is None else told.start_time,
-                end=None if told is None else told.end_time,
-                seen=fact_row.seen_at,
+                start=None if told is None else told.start,
+                end=None if told is None else told.end,
+                seen=seen_at,
             )
         )
-    return sorted(known, key=lambda one: one.fact)
+    return sorted(found, key=lambda one: one.fact)
+
+
+def pairs_to_judge(tx: Session, relations: Collection[str], baseline: bool) -> set[tuple[str, str]]:
+    """(subject, relation) of every live fact that came after the first pull; with `baseline`, of every one."""
+    query = select(FactRow.subject, FactRow.relation).where(
+        FactRow.relation.in_(relations), FactRow.retired_at.is_(None)
+    )
+    rows = tx.execute(query if baseline else query.where(FactRow.baseline.is_(False)))
+    return {(subject, relation) for subject, relation in rows}
 
 
 def baseline_facts(tx: Session, relations: Collection[str]) -> list[Fact]:

@@ -7,15 +7,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import bindparam, or_, select, update
 from sqlalchemy.orm import Session
 
 from kbsync.facts import Change, ChangeKind, Cursor, Fact, Item, Pulled, Statement, Value, ValueKind
-from kbsync.store import readings, states
-from kbsync.store.chunks import chunked
+from kbsync.store import bulk, readings, statements, states
+from kbsync.store.chunks import VALUES, chunked
+from kbsync.store.statements import Pair
 from kbsync.store.tables import ChangeRow, CursorRow, EntityRow, FactRow, StatementRow
-
-Pair = tuple[str, str]  # subject, relation
 
 UNEXPLAINED = "found by the store"  # a difference of facts that the page's changes don't name
 FIRST_PULL = "first pull"  # the same at the baseline, which has no changes to name
@@ -32,19 +31,21 @@ def apply(tx: Session, run_id: int, at: datetime, pulled: Pulled, baseline: bool
     counts: Counter[str] = Counter()
     save_items(tx, at, (*pulled.items, *pulled.labels), None if baseline else pulled.at or at)
     ids = [s.id for s in pulled.statements] + [gone for gone, _ in pulled.gone]
-    known = {row.id: row for row in _rows_by_id(tx, ids)}
+    known = {one.id: (one, live) for one, live in statements.by_id(tx, ids)}
     older = readings.note(tx, pulled)
     counts["older"] += len(older)
     pulled = _without(pulled, older, known)
     pairs = {(s.subject, s.relation) for s in pulled.statements}
-    pairs |= {(row.subject, row.relation) for row in known.values()}
-    before = {} if baseline else states.present_states(tx, pairs)
-    _retire_gone(pulled, known, at, counts)
-    _upsert(tx, run_id, at, pulled.statements, known, counts)
-    tx.flush()
+    pairs |= {(one.subject, one.relation) for one, _ in known.values()}
+    live = {one.id: one for one in statements.of_pairs(tx, pairs)}
+    before = {} if baseline else states.states_of(live.values())
+    for gone in _retire_gone(tx, pulled, known, at, counts):
+        del live[gone]
+    live |= _upsert(tx, run_id, at, pulled.statements, known, counts)
     if not baseline:
-        states.note(tx, run_id, before, states.present_states(tx, pairs), _changed(pulled, at), pulled.at or at)
-    added, retired = _difference(tx, pairs)
+        after = states.states_of(live.values())
+        states.note(tx, run_id, before, after, _changed(pulled, at), pulled.at or at)
+    added, retired = _difference(tx, pairs, live.values())
     reasons = dict(_reasons(pulled))
     _write_changes(tx, run_id, at, pulled.changes, added, set(retired), baseline, counts)
     _write_facts(tx, run_id, at, added, retired, reasons, baseline)
@@ -77,27 +78,35 @@ def save_items(tx: Session, at: datetime, items: Iterable[Item], since: datetime
         held = latest.get(item.id)
         if held is None or held.revision is None or (item.revision or -1) >= held.revision:
             latest[item.id] = item
-    for chunk in chunked(latest.values()):
-        rows = tx.scalars(select(EntityRow).where(EntityRow.id.in_([i.id for i in chunk])))
-        known = {row.id: row for row in rows}
-        fresh: list[dict[str, object]] = []
+    fresh: list[dict[str, object]] = []
+    news: list[dict[str, object]] = []
+    over: list[tuple[str, str | None, datetime]] = []
+    limit = since or at
+    for item, held in _with_held(tx, latest.values()):
+        changed_at = min(item.modified or limit, limit)
+        if held is None:
+            fresh.append({**_entity(item), "seen_at": at})
+            if since is not None and item.label is not None:
+                over.append((item.id, None, changed_at))
+        elif _is_news(item, held):
+            if item.label != held.label:
+                over.append((item.id, held.label, changed_at))
+            told = held if item.revision is None else replace(item, modified=item.modified or held.modified)
+            news.append(_entity(replace(told, label=item.label, language=item.language)))
+    bulk.insert_rows(tx, EntityRow, fresh)
+    bulk.update_rows(tx, EntityRow, news)
+    states.note_labels(tx, over)
+
+
+def _with_held(tx: Session, items: Iterable[Item]) -> Iterator[tuple[Item, Item | None]]:
+    """Each of `items` with what the store has of it; each id stands there once."""
+    query = select(EntityRow.id, EntityRow.label, EntityRow.language, EntityRow.revision, EntityRow.modified).where(
+        EntityRow.id.in_(VALUES)
+    )
+    for chunk in chunked(items):
+        known = {row[0]: Item(*row) for row in tx.execute(query, {VALUES.key: [item.id for item in chunk]})}
         for item in chunk:
-            row = known.get(item.id)
-            if row is None:
-                fresh.append({**_entity(item), "seen_at": at})
-                if since is not None and item.label is not None:
-                    states.note_label(tx, item.id, None, min(item.modified or since, since))
-            elif _is_news(item, row):
-                if item.label != row.label:
-                    limit = since or at
-                    states.note_label(tx, item.id, row.label, min(item.modified or limit, limit))
-                row.label, row.language = item.label, item.language
-                if item.revision is not None:
-                    row.revision = item.revision
-                    row.modified = item.modified or row.modified
-        if fresh:
-            tx.execute(insert(EntityRow), fresh)
-    tx.flush()
+            yield item, known.get(item.id)
 
 
 def _entity(item: Item) -> dict[str, object]:
@@ -110,71 +119,92 @@ def _entity(item: Item) -> dict[str, object]:
     }
 
 
-def _is_news(item: Item, row: EntityRow) -> bool:
+def _is_news(item: Item, held: Item) -> bool:
+    """Whether the item tells something that the store does not have, and is not older than what it has."""
     if item.revision is None:
-        return item.label is not None
-    return row.revision is None or item.revision >= row.revision
+        return item.label is not None and (item.label, item.language) != (held.label, held.language)
+    return held.revision is None or (item.revision >= held.revision and item != held)
 
 
-def _without(pulled: Pulled, older: Collection[str], known: Mapping[str, StatementRow]) -> Pulled:
+def _without(pulled: Pulled, older: Collection[str], known: Mapping[str, tuple[Statement, bool]]) -> Pulled:
     """The page without the subjects of which it tells old news."""
     if not older:
         return pulled
     return replace(
         pulled,
         statements=tuple(s for s in pulled.statements if s.subject not in older),
-        gone=tuple(g for g in pulled.gone if g[0] not in known or known[g[0]].subject not in older),
+        gone=tuple(g for g in pulled.gone if g[0] not in known or known[g[0]][0].subject not in older),
         changes=tuple(c for c in pulled.changes if c.subject not in older),
     )
 
 
-def _rows_by_id(tx: Session, ids: Iterable[str]) -> Iterator[StatementRow]:
-    for chunk in chunked(dict.fromkeys(ids)):
-        yield from tx.scalars(select(StatementRow).where(StatementRow.id.in_(chunk)))
-
-
-def _retire_gone(pulled: Pulled, known: Mapping[str, StatementRow], at: datetime, counts: Counter[str]) -> None:
+def _retire_gone(
+    tx: Session, pulled: Pulled, known: Mapping[str, tuple[Statement, bool]], at: datetime, counts: Counter[str]
+) -> list[str]:
+    """Retire the statements that the source no longer has; their ids."""
     told = {s.id for s in pulled.statements}
-    for statement_id, reason in pulled.gone:
-        row = known.get(statement_id)
-        if row is None:
+    rows: dict[str, dict[str, object]] = {}
+    for key, reason in pulled.gone:
+        if key not in known:
             counts["gone: never stored"] += 1
-        elif statement_id in told or row.retired_at is not None:
+        elif key in told or key in rows or not known[key][1]:
             counts["gone: duplicate"] += 1
         else:
-            row.retired_at, row.retired_reason = at, reason
+            rows[key] = {"id": key, "retired_at": at, "retired_reason": reason}
             counts["statements retired"] += 1
+    bulk.update_rows(tx, StatementRow, list(rows.values()))
+    return list(rows)
 
 
 def _upsert(
     tx: Session,
     run_id: int,
     at: datetime,
-    statements: Iterable[Statement],
-    known: Mapping[str, StatementRow],
+    told: Iterable[Statement],
+    known: Mapping[str, tuple[Statement, bool]],
     counts: Counter[str],
-) -> None:
-    fresh: dict[str, tuple[Statement, bool]] = {}
-    for told in statements:
-        row = known.get(told.id)
-        if row is None and told.id not in fresh:
-            fresh[told.id] = told, False
+) -> dict[str, Statement]:
+    """Store what is new or changed; those statements as they stand now, by id.
+
+    Of one that a page tells twice the later holds.
+    """
+    now: dict[str, Statement] = {}
+    again: set[str] = set()
+    for one in told:
+        held, live = (now[one.id], True) if one.id in now else known.get(one.id, (None, False))
+        if held is None:
+            now[one.id] = one
             counts["statements new"] += 1
-        elif row is None:  # told twice by one page: the later one holds
-            same = told.adds_nothing_to(fresh[told.id][0])
-            fresh[told.id] = fresh[told.id] if same else (told, True)
-            counts["statements duplicate" if same else "statements changed"] += 1
-        elif row.retired_at is None and told.adds_nothing_to(statement_of(row)):
+        elif live and one.adds_nothing_to(held):
             counts["statements duplicate"] += 1
         else:
-            _fill(row, told)
-            row.changed_at, row.retired_at, row.retired_reason = at, None, None
+            now[one.id] = _merged(held, one)
+            again.add(one.id)
             counts["statements changed"] += 1
-    if fresh:
-        tx.execute(insert(StatementRow), [_statement_row(one, run_id, at, again) for one, again in fresh.values()])
+    columns = {key: _columns(one) for key, one in now.items()}
+    fresh = [
+        {**own, "seen_run": run_id, "seen_at": at, "changed_at": at if key in again else None}
+        for key, own in columns.items()
+        if key not in known
+    ]
+    changed = [
+        {**own, "changed_at": at, "retired_at": None, "retired_reason": None}
+        for key, own in columns.items()
+        if key in known
+    ]
+    bulk.insert_rows(tx, StatementRow, fresh)
+    bulk.update_rows(tx, StatementRow, changed)
+    return now
 
 
-def _statement_row(told: Statement, run_id: int, at: datetime, changed: bool) -> dict[str, object]:
+def _merged(held: Statement, told: Statement) -> Statement:
+    """What is told; a detail that was known of the same value stays where none is told."""
+    if told.value.detail or told.value != held.value:
+        return told
+    return replace(told, value=held.value)
+
+
+def _columns(told: Statement) -> dict[str, object]:
     return {
         "id": told.id,
         "subject": told.subject,
@@ -185,71 +215,41 @@ def _statement_row(told: Statement, run_id: int, at: datetime, changed: bool) ->
         "best": told.best,
         "start_time": told.start,
         "end_time": told.end,
-        "seen_run": run_id,
-        "seen_at": at,
-        "changed_at": at if changed else None,
         "refs": told.references,
         "detail": told.value.detail or None,
     }
 
 
-def _fill(row: StatementRow, told: Statement) -> None:
-    same_value = (row.value_kind, row.value) == (told.value.kind, told.value.text)
-    row.detail = told.value.detail or (row.detail if same_value else None)
-    row.subject, row.relation = told.subject, told.relation
-    row.value_kind, row.value = told.value.kind, told.value.text
-    row.rank, row.best = told.rank, told.best
-    row.start_time, row.end_time = told.start, told.end
-    row.refs = told.references
-
-
-def statement_of(row: StatementRow) -> Statement:
-    """The row as the noun that the source knows."""
-    return Statement(
-        id=row.id,
-        subject=row.subject,
-        relation=row.relation,
-        value=Value(row.value_kind, row.value, row.detail or ""),
-        rank=row.rank,
-        best=row.best,
-        start=row.start_time,
-        end=row.end_time,
-        references=row.refs,
-    )
-
-
-def _difference(tx: Session, pairs: set[Pair]) -> tuple[list[Fact], dict[Fact, int]]:
-    """Facts that the statements of `pairs` now make true but the store lacks, and rows (ids) no longer true.
+def _difference(
+    tx: Session, pairs: Collection[Pair], live: Iterable[Statement]
+) -> tuple[list[Fact], dict[Fact, int]]:
+    """Facts that the `live` statements of `pairs` now make true but the store lacks, and rows (ids) no longer true.
 
     A fact that stays gets the detail of its statements, where they tell one that it does not have.
     """
     wanted: dict[Fact, Fact] = {}
-    live: dict[Fact, tuple[int, Fact]] = {}
+    for one in live:
+        if states.is_truthy(one):
+            fact = Fact(one.subject, one.relation, one.value)
+            wanted[fact] = max(fact, wanted.get(fact, fact), key=lambda one: one.value.detail)
+    held = {fact: (number, fact) for number, fact in _live_facts(tx, pairs)}
+    _update_details(tx, wanted, held)
+    added = sorted(wanted.keys() - held.keys())
+    return [wanted[fact] for fact in added], {fact: held[fact][0] for fact in sorted(held.keys() - wanted.keys())}
+
+
+def _live_facts(tx: Session, pairs: Collection[Pair]) -> Iterator[tuple[int, Fact]]:
+    """The facts that the store has of `pairs`, with the numbers of their rows."""
     subjects: dict[str, list[str]] = defaultdict(list)
     for subject, relation in sorted(pairs):
         subjects[relation].append(subject)
-    for relation, chunk in ((one, chunk) for one, own in subjects.items() for chunk in chunked(own)):
-        for row in tx.execute(
-            select(StatementRow.subject, StatementRow.value_kind, StatementRow.value, StatementRow.detail).where(
-                StatementRow.relation == relation,
-                StatementRow.subject.in_(chunk),
-                StatementRow.best,
-                StatementRow.retired_at.is_(None),
-                StatementRow.value_kind != ValueKind.UNKNOWN,
-            )
-        ):
-            fact = Fact(row.subject, relation, Value(row.value_kind, row.value, row.detail or ""))
-            wanted[fact] = max(fact, wanted.get(fact, fact), key=lambda one: one.value.detail)
-        for held in tx.execute(
-            select(FactRow.id, FactRow.subject, FactRow.value_kind, FactRow.value, FactRow.detail).where(
-                FactRow.relation == relation, FactRow.subject.in_(chunk), FactRow.retired_at.is_(None)
-            )
-        ):
-            fact = Fact(held.subject, relation, Value(held.value_kind, held.value, held.detail or ""))
-            live[fact] = held.id, fact
-    _update_details(tx, wanted, live)
-    added = sorted(wanted.keys() - live.keys())
-    return [wanted[fact] for fact in added], {fact: live[fact][0] for fact in sorted(live.keys() - wanted.keys())}
+    for relation, own in subjects.items():
+        query = select(FactRow.id, FactRow.subject, FactRow.value_kind, FactRow.value, FactRow.detail).where(
+            FactRow.relation == relation, FactRow.subject.in_(VALUES), FactRow.retired_at.is_(None)
+        )
+        for chunk in chunked(own):
+            for number, subject, kind, value, detail in tx.execute(query, {VALUES.key: chunk}):
+                yield number, Fact(subject, relation, Value(kind, value, detail or ""))
 
 
 def _update_details(tx: Session, wanted: Mapping[Fact, Fact], live: Mapping[Fact, tuple[int, Fact]]) -> None:
@@ -258,8 +258,7 @@ def _update_details(tx: Session, wanted: Mapping[Fact, Fact], live: Mapping[Fact
         number, held = live.get(fact, (0, told))
         if told.value.detail not in ("", held.value.detail):
             rows.append({"id": number, "detail": told.value.detail})
-    if rows:
-        tx.execute(update(FactRow), rows)
+    bulk.update_rows(tx, FactRow, rows)
 
 
 def fact_of(row: FactRow) -> Fact:
@@ -301,9 +300,8 @@ def _write_changes(
     for fact in sorted(old):
         rows.append(Change(ChangeKind.RETIRED, fact.subject, fact.relation, fact.value, None, "", why))
     counts["changes stored"] += len(rows)
-    if rows:
-        outcome = "baseline" if baseline else "pending"
-        tx.execute(insert(ChangeRow), [_change_row(row, run_id, at, outcome) for row in rows])
+    outcome = "baseline" if baseline else "pending"
+    bulk.insert_rows(tx, ChangeRow, [_change_row(row, run_id, at, outcome) for row in rows])
 
 
 _NOTHING = Fact("", "", Value(ValueKind.UNKNOWN, ""))  # equal to no fact of the store
@@ -335,11 +333,20 @@ def _write_facts(
     reasons: Mapping[Fact, str],
     baseline: bool,
 ) -> None:
-    for fact, number in retired.items():
-        reason = reasons.get(fact, UNEXPLAINED)
-        row = update(FactRow).where(FactRow.id == number)
-        tx.execute(row.values(retired_run=run_id, retired_at=at, retired_reason=reason))
-        _supersede(tx, fact)
+    bulk.update_rows(
+        tx,
+        FactRow,
+        [
+            {
+                "id": number,
+                "retired_run": run_id,
+                "retired_at": at,
+                "retired_reason": reasons.get(fact, UNEXPLAINED),
+            }
+            for fact, number in retired.items()
+        ],
+    )
+    _supersede(tx, retired)
     rows = [
         {
             "subject": fact.subject,
@@ -353,23 +360,30 @@ def _write_facts(
         }
         for fact in added
     ]
-    if rows:
-        tx.execute(insert(FactRow), rows)
+    bulk.insert_rows(tx, FactRow, rows)
 
 
-def _supersede(tx: Session, fact: Fact) -> None:
-    """A change whose new object is gone before it became an edit ends as `superseded`."""
-    tx.execute(
-        update(ChangeRow)
+def _supersede(tx: Session, gone: Iterable[Fact]) -> None:
+    """Changes whose new object is gone before they became an edit end as `superseded`."""
+    rows = [
+        {"of": fact.subject, "about": fact.relation, "object_kind": fact.value.kind, "object": fact.value.text}
+        for fact in gone
+    ]
+    if not rows:
+        return
+    table = bulk.table_of(ChangeRow)
+    query = (
+        update(table)
         .where(
-            ChangeRow.subject == fact.subject,
-            ChangeRow.relation == fact.relation,
-            ChangeRow.new_kind == fact.value.kind,
-            ChangeRow.new_value == fact.value.text,
-            or_(ChangeRow.outcome == "pending", ChangeRow.outcome.startswith("held: ")),
+            table.c.subject == bindparam("of"),
+            table.c.relation == bindparam("about"),
+            table.c.new_kind == bindparam("object_kind"),
+            table.c.new_value == bindparam("object"),
+            or_(table.c.outcome == "pending", table.c.outcome.startswith("held: ")),
         )
         .values(outcome="superseded")
     )
+    tx.connection().execute(query, rows)
 
 
 def _advance(tx: Session, run_id: int, relation: str, cursor: Cursor) -> None:

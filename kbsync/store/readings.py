@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from datetime import datetime
 
-from sqlalchemy import insert, or_, select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from kbsync.facts import LONG_AGO, Pulled, Reading
-from kbsync.store.chunks import chunked
+from kbsync.store import bulk
+from kbsync.store.chunks import VALUES, chunked
 from kbsync.store.tables import ReadingRow
 
 
 def readings_of(tx: Session, relation: str, items: Iterable[str]) -> dict[str, Reading]:
     """The readings of those of `items` that were ever read for this relation."""
     found: dict[str, Reading] = {}
+    query = select(ReadingRow.item, ReadingRow.revision, ReadingRow.at, ReadingRow.absent_at).where(
+        ReadingRow.relation == relation, ReadingRow.item.in_(VALUES)
+    )
     for chunk in chunked(dict.fromkeys(items)):
-        query = select(ReadingRow.item, ReadingRow.revision, ReadingRow.at, ReadingRow.absent_at)
-        for row in tx.execute(query.where(ReadingRow.relation == relation, ReadingRow.item.in_(chunk))):
-            found[row.item] = Reading(row.revision, row.at, row.absent_at)
+        for item, revision, at, absent_at in tx.execute(query, {VALUES.key: chunk}):
+            found[item] = Reading(revision, at, absent_at)
     return found
 
 
@@ -63,7 +66,5 @@ def _write(tx: Session, relation: str, merged: dict[str, Reading], known: dict[s
             new.append(row)
         elif known[item] != one:
             changed.append(row)
-    if new:
-        tx.execute(insert(ReadingRow), new)
-    if changed:
-        tx.execute(update(ReadingRow), changed)
+    bulk.insert_rows(tx, ReadingRow, new)
+    bulk.update_rows(tx, ReadingRow, changed)

@@ -10,43 +10,54 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import insert, select, tuple_
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
-from kbsync.facts import ABSENT, LONG_AGO, Fact, Past, Rank, References, Signal, State, Value, ValueKind
+from kbsync.facts import (
+    ABSENT,
+    LONG_AGO,
+    Fact,
+    Past,
+    Rank,
+    References,
+    Signal,
+    State,
+    Statement,
+    Value,
+    ValueKind,
+)
+from kbsync.store import bulk, statements
 from kbsync.store.chunks import chunked
+from kbsync.store.statements import Pair
 from kbsync.store.tables import FactRow, FactStateRow, LabelStateRow, StatementRow
-
-Pair = tuple[str, str]  # subject, relation
 
 _STRENGTH = {None: 0, References.NONE: 1, References.IMPORTED: 2, References.SOURCED: 3}
 
 
-def weight(row: StatementRow) -> tuple[bool, datetime, str]:
+def weight(one: Statement) -> tuple[bool, datetime, str]:
     """Of several best statements that say the same, the one of the highest weight speaks."""
-    return row.rank is Rank.PREFERRED, row.start_time or LONG_AGO, row.id
+    return one.rank is Rank.PREFERRED, one.start or LONG_AGO, one.id
 
 
-def present_states(tx: Session, pairs: Collection[Pair]) -> dict[Fact, State]:
-    """The facts that the statements of `pairs` make true now, and how."""
-    speaks: dict[Fact, StatementRow] = {}
+def is_truthy(one: Statement) -> bool:
+    """Whether a live statement makes a fact: it is of the best rank, and its object can be said."""
+    return one.best and one.value.kind is not ValueKind.UNKNOWN
+
+
+def states_of(live: Iterable[Statement]) -> dict[Fact, State]:
+    """The facts that live statements make true, and how."""
+    speaks: dict[Fact, Statement] = {}
     refs: dict[Fact, References | None] = {}
-    for chunk in chunked(sorted(pairs)):
-        for row in tx.scalars(
-            select(StatementRow).where(
-                tuple_(StatementRow.subject, StatementRow.relation).in_(chunk),
-                StatementRow.best,
-                StatementRow.retired_at.is_(None),
-                StatementRow.value_kind != ValueKind.UNKNOWN,
-            )
-        ):
-            fact = Fact(row.subject, row.relation, Value(row.value_kind, row.value))
-            if fact not in speaks or weight(row) > weight(speaks[fact]):
-                speaks[fact] = row
-            refs[fact] = max(refs.get(fact), row.refs, key=_STRENGTH.__getitem__)
+    for one in live:
+        if not is_truthy(one):
+            continue
+        fact = Fact(one.subject, one.relation, one.value)
+        if fact not in speaks or weight(one) > weight(speaks[fact]):
+            speaks[fact] = one
+        refs[fact] = max(refs.get(fact), one.references, key=_STRENGTH.__getitem__)
     return {
-        fact: State(True, row.rank is Rank.PREFERRED, row.start_time, row.end_time, refs[fact])
-        for fact, row in speaks.items()
+        fact: State(True, one.rank is Rank.PREFERRED, one.start, one.end, refs[fact])
+        for fact, one in speaks.items()
     }
 
 
@@ -85,8 +96,7 @@ def note(
                 "revision": revision,
             }
         )
-    if rows:
-        tx.execute(insert(FactStateRow), rows)
+    bulk.insert_rows(tx, FactStateRow, rows)
     return len(rows)
 
 
@@ -104,7 +114,7 @@ def pairs_with_a_past(tx: Session, relations: Collection[str]) -> set[Pair]:
 
 def signals(tx: Session, pairs: Collection[Pair]) -> list[Signal]:
     """Every fact that `pairs` have or had, as it stood over time; in the order of facts."""
-    now = present_states(tx, pairs)
+    now = states_of(statements.of_pairs(tx, pairs, StatementRow.best))
     past: dict[Fact, list[FactStateRow]] = defaultdict(list)
     seen: dict[Fact, datetime] = {}
     baseline: set[Fact] = set()
@@ -144,9 +154,10 @@ def _in_order(rows: Iterable[FactStateRow]) -> tuple[Past, ...]:
     return tuple(told)
 
 
-def note_label(tx: Session, entity: str, old: str | None, until: datetime) -> None:
-    """Write down a label that is over."""
-    tx.add(LabelStateRow(entity=entity, label=old, until=until))
+def note_labels(tx: Session, over: Iterable[tuple[str, str | None, datetime]]) -> None:
+    """Write down labels that are over: of which entity, the label, and when it ended."""
+    rows = [{"entity": entity, "label": label, "until": until} for entity, label, until in over]
+    bulk.insert_rows(tx, LabelStateRow, rows)
 
 
 def past_labels(tx: Session, ids: Iterable[str]) -> dict[str, list[tuple[str | None, datetime]]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from kbsync.facts import Signal, ValueKind
 from kbsync.source import evidence
 from kbsync.source.client import SparqlClient
-from kbsync.store import known, states, trust
+from kbsync.store import states, trust
 from kbsync.store.tables import Way
 from kbsync.sync.clock import now
 from kbsync.sync.trusting import classes_of, judged_pairs
@@ -26,8 +26,7 @@ def gather(bench: Workbench, client: SparqlClient) -> Counter[str]:
         return Counter()
     with bench.store.read() as tx:
         settings = effective(tx, settings)
-        facts = known.known_facts(tx, settings.watch.relations)
-        pairs = judged_pairs(tx, settings, facts)
+        pairs = judged_pairs(tx, settings)
         there = [one for one in states.signals(tx, pairs) if one.now.present]
         doubted = {
             one.fact

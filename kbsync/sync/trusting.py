@@ -79,11 +79,10 @@ def classes_of(entry: Relation, side: str) -> tuple[str, ...]:
     return classes if classes and len(classes) >= len(names) else ()
 
 
-def judged_pairs(tx: Session, settings: Settings, facts: Sequence[KnownFact]) -> set[Pair]:
+def judged_pairs(tx: Session, settings: Settings) -> set[Pair]:
     """Whose facts the filter must look at: those that ever changed, and those that are taught without a change."""
-    pairs = states.pairs_with_a_past(tx, settings.watch.relations)
-    teach = settings.watch.baseline == "teach"
-    return pairs | {(one.fact.subject, one.fact.relation) for one in facts if teach or not one.baseline}
+    relations, teach = settings.watch.relations, settings.watch.baseline == "teach"
+    return states.pairs_with_a_past(tx, relations) | known.pairs_to_judge(tx, relations, teach)
 
 
 def trusted(
@@ -100,7 +99,7 @@ def trusted(
     `facts` are all live facts of the watched relations and `labels` what they are called; `waiting` are facts that
     are beyond what this run may change.
     """
-    pairs = judged_pairs(tx, settings, facts)
+    pairs = judged_pairs(tx, settings)
     signals = states.signals(tx, pairs)
     rules, policies = rules_of(settings.trust), policies_of(settings, catalogue, labels)
     decided = _decisions(tx)

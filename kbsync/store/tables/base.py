@@ -69,7 +69,7 @@ class CleanText(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
         """The text as both databases can keep it."""
-        if value is None or _UNCLEAN.search(value) is None:
+        if value is None or (value.isascii() and "\0" not in value):  # nearly always; a tenth of a search's time
             return value
         return _UNCLEAN.sub("\ufffd", value)
 
