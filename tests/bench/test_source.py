@@ -76,6 +76,8 @@ def test_the_command_measures_what_it_pulled(tmp_path: Path) -> None:
     for part in result["parts"]:
         assert part["requests"] > 0
         assert part["endpoint_s"] > 0
+        assert part["endpoint_cpu_s"] >= 0
+        assert part["rows_per_cpu_s"] > 0
         assert part["peak_mb"] > 1
     assert [one["triples"] for one in result["dump"]] == [result["graph"]["triples"]] * 2
     assert all(one["triples_per_cpu_s"] > 0 for one in result["dump"])

@@ -249,3 +249,46 @@ def test_a_relation_that_is_complete_is_left_alone(call: Call, tmp_path: Path) -
     assert again["complete"] == ["P6", "P2048", "P571"]
     assert again["run"] is None
     assert rows(tmp_path) == before
+
+
+KINDS = f"""
+<{ENTITY}Q36> <{DIRECT}P31> <{ENTITY}Q6256> .
+<{ENTITY}Q183> <{DIRECT}P31> <{ENTITY}Q515> .
+<{ENTITY}Q6256> <{DIRECT}P279> <{ENTITY}Q7275> .
+<{ENTITY}Q7275> <{DIRECT}P279> <{ENTITY}Q56061> .
+"""
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        ('[watch.classes]\nP6 = ["Q56061"]\n', {"Q36"}),
+        ('[watch.classes]\nP6 = ["Q515", "Q56061"]\n', {"Q36", "Q183"}),
+        ('[watch.classes]\nP6 = ["Q5"]\n', set()),
+        ('[watch.subjects]\nP6 = ["Q183", "Q7"]\n', {"Q183"}),
+        ("", {"Q36", "Q183"}),
+    ],
+)
+def test_a_filter_chooses_while_it_loads(
+    call: Call, config: Path, tmp_path: Path, table: str, expected: set[str]
+) -> None:
+    """Classes, with those below them wherever they stand in the dump, and lists choose subjects."""
+    config.write_text(config.read_text() + table)
+    done = data(call("load", "--json", "--as-of", "2026-01-15", dump(tmp_path, KINDS + BARE, "dump.nt")))
+    assert done["relations"]["P6"].get("subjects", 0) == len(expected)
+    loaded = rows(tmp_path, "facts")["facts"]
+    assert {row[0] for row in loaded if row[1] == "P6"} == expected
+    assert {row[0] for row in loaded if row[1] == "P2048"} == {"Q36"}, "another relation has no filter"
+    listed = data(call("watch", "list", "--json"))["watched"]
+    assert [(one["backfill"], one["subjects_read"]) for one in listed if one["relation"] == "P6"] == [
+        ("done", len(expected))
+    ]
+
+
+def test_a_pattern_is_left_to_the_endpoint(call: Call, config: Path, tmp_path: Path) -> None:
+    """No dump can be asked a pattern: the relation is named, the others are loaded."""
+    config.write_text(config.read_text() + '[watch.where]\nP6 = "?item a ?c"\n')
+    path = dump(tmp_path, BARE, "dump.nt")
+    done = data(call("load", "--json", "--as-of", "2026-01-15", path))
+    assert (done["left"], list(done["relations"])) == (["P6"], ["P2048", "P571"])
+    assert "left to the endpoint, since a pattern can't be evaluated over a dump: P6" in call("load", path).stdout

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kbsync.facts import Change, ChangeKind, Rank, Statement, Value, ValueKind
-from kbsync.source.diff import Diff, diff, truthy
+from kbsync.source.diff import Diff, diff, first_seen, truthy
 
 NOW = datetime(2024, 1, 1, tzinfo=UTC)
 YESTERDAY, TOMORROW = NOW - timedelta(days=1), NOW + timedelta(days=1)
@@ -66,6 +66,13 @@ def test_the_changes_are_the_difference_of_the_truthy_values(known: list[Stateme
             (True, False): ChangeKind.RETIRED,
         }
         assert change.kind is kind[change.old is not None, change.new is not None]
+
+
+@given(statements, st.randoms(use_true_random=False))
+def test_what_is_seen_first_is_the_difference_from_nothing(seen: list[Statement], order: random.Random) -> None:
+    """The short way of a first pull stores what the long way would, in the same order, and names no change."""
+    shuffled = order.sample(seen, len(seen))
+    assert first_seen(shuffled) == replace(between([], seen), changes=())
 
 
 @given(statements, statements)

@@ -259,3 +259,23 @@ def test_ledger_of_changes_adds_up_to_the_facts(sqlite_template: Path, history: 
                 if change.new is not None:
                     played.add(Fact(change.subject, change.relation, change.new))
         assert played == live(store)
+
+
+def test_a_detail_stays_while_the_value_does(store: Store) -> None:
+    """A source that tells no precision takes none away, in one page or over two; another value has its own."""
+    year = replace(statement(1, "Q1"), value=Value(ValueKind.TIME, "1879-01-01T00:00:00Z", "9"))
+    untold = replace(year, value=replace(year.value, detail=""), rank=Rank.PREFERRED)
+    other = replace(year, value=Value(ValueKind.TIME, "1880-01-01T00:00:00Z"))
+
+    def details() -> list[str]:
+        with store.read() as tx:
+            (told,) = known.statements_of(tx, "P6", ["Q30"])["Q30"]
+            (one,) = known.known_facts(tx, ["P6"])
+        return [told.value.detail, one.fact.value.detail]
+
+    apply(store, page([year, untold]))
+    assert details() == ["9", "9"]
+    apply(store, page([replace(untold, rank=Rank.NORMAL)]), 1)
+    assert details() == ["9", "9"]
+    apply(store, page([other]), 2)
+    assert details() == ["", ""]
