@@ -153,10 +153,7 @@ class Daemon:
         beating.start()
         follower = self._follow()
         try:
-            if overdue(store, self._schedule, now()):
-                self._once(self._sync, "startup")
-            if reconcile_overdue(store, self._reconcile_schedule, now()):
-                self._reconcile_due.set()
+            self._catch_up(store)
             self._loop(store)
         finally:
             self._stop.set()
@@ -166,6 +163,22 @@ class Daemon:
             beating.join(timeout=_BEAT_S)
             with suppress(StoreError, LeaseHeld), store.begin() as tx:
                 daemons.stop(tx, self._daemon_id, now())
+
+    def _catch_up(self, store: Store) -> None:
+        """Run at once what should have run while no daemon was up; a store that is gone is asked until it is back."""
+        while not self._stop.is_set():
+            try:
+                late = overdue(store, self._schedule, now())
+                reconcile_late = reconcile_overdue(store, self._reconcile_schedule, now())
+            except StoreError as error:
+                log.warning("the store can't be read", error=str(error))
+                self._stop.wait(self.settings.schedule.poll_s)
+                continue
+            if late:
+                self._once(self._sync, "startup")
+            if reconcile_late:
+                self._reconcile_due.set()
+            return
 
     def _follow(self) -> Follower | None:
         """Follow the mutation stream, where the settings want it: a touched item is read within seconds."""

@@ -67,7 +67,7 @@ def test_a_relation_that_is_not_watched(told: Call) -> None:
     """An error of the arguments, before anything is asked."""
     result = told("reconcile", "P35")
     assert result.exit_code == 2
-    assert "P35 is not one of watch.relations" in result.stderr
+    assert "P35 is not one of the watched relations" in result.stderr
 
 
 def test_status_before_the_first(told: Call) -> None:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import text
 
-from kbsync.errors import EndpointDown, LeaseHeld, Stopped
+from kbsync.errors import EndpointDown, LeaseHeld, Stopped, StoreError
 from kbsync.settings import ScheduleSettings
 from kbsync.store import daemons, runs, triggers
 from kbsync.store.engine import Store, open_store
@@ -105,6 +105,23 @@ def store(fresh: Rig) -> Iterator[Store]:
     """The daemon's store, from another connection."""
     with open_store(fresh.settings().store.url) as one:
         yield one
+
+
+def test_the_store_is_gone_as_it_starts(fresh: Rig, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that can't look back waits for the store, and then makes up for what it missed."""
+    answers: list[bool | None] = [None, None, True]
+
+    def look(*args: object) -> bool:
+        answer = answers.pop(0)
+        if answer is None:
+            raise StoreError("the store can't be reached")
+        return answer
+
+    monkeypatch.setattr("kbsync.sync.daemon.overdue", look)
+    sync = FakeSync()
+    with running(fresh, sync):
+        wait_for(lambda: sync.seen == ["startup"])
+    assert answers == []
 
 
 def wait_for(happened: Callable[[], bool], seconds: float = 20) -> None:
