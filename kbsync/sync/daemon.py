@@ -165,7 +165,7 @@ class Daemon:
                 daemons.stop(tx, self._daemon_id, now())
 
     def _catch_up(self, store: Store) -> None:
-        """Run at once what should have run while no daemon was up; a store that is gone is asked until it is back."""
+        """Run at once what should have run while no daemon was up; wait for a store that is gone."""
         while not self._stop.is_set():
             try:
                 late = overdue(store, self._schedule, now())
