@@ -27,7 +27,12 @@ def set_up(verbose: int) -> None:
     if sys.stderr.isatty():
         render = [structlog.dev.ConsoleRenderer()]
     else:
-        render = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        # without the values of local variables, which may be secrets
+        told = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        render = [
+            structlog.processors.ExceptionRenderer(told),
+            structlog.processors.JSONRenderer(ensure_ascii=False),
+        ]
     structlog.configure(
         processors=[*steps, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(level),

@@ -82,3 +82,19 @@ def test_people_get_lines(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     shown = capsys.readouterr().err
     assert "run ended" in shown
     assert not shown.startswith("{")
+
+
+def test_a_traceback_tells_no_values(capsys: pytest.CaptureFixture[str]) -> None:
+    """A local variable may be a password."""
+    set_up(0)
+    password = "-".join(("open", "sesame"))
+    try:
+        raise ValueError(f"{len(password)} letters")
+    except ValueError:
+        structlog.get_logger("kbsync").exception("it failed")
+    logging.getLogger("other").error("it failed", exc_info=ValueError(password[:4]))
+    told = capsys.readouterr().err
+    assert "11 letters" in told
+    assert "test_a_traceback_tells_no_values" in told  # the frames are there
+    assert "open-sesame" not in told
+    assert "locals" not in told
