@@ -22,6 +22,16 @@ def is_entity_id(text: str) -> bool:
     return ENTITY_ID.fullmatch(text) is not None  # `match` would let a line break through at the end
 
 
+def is_item_id(text: str) -> bool:
+    """Whether `text` is an item id such as Q42."""
+    return is_entity_id(text) and text.startswith("Q")
+
+
+def is_property_id(text: str) -> bool:
+    """Whether `text` is a property id such as P6."""
+    return is_entity_id(text) and text.startswith("P")
+
+
 LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)  # before all others; also: ended, but nobody says when
 
 

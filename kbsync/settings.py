@@ -38,7 +38,7 @@ from pydantic_settings import (
 
 from kbsync import __version__
 from kbsync.errors import ConfigError
-from kbsync.facts import is_entity_id
+from kbsync.facts import is_entity_id, is_item_id, is_property_id
 
 
 class Section(BaseModel):
@@ -222,7 +222,7 @@ class WatchSettings(Section):
     @classmethod
     def _ids(cls, ids: tuple[str, ...]) -> tuple[str, ...]:
         for one in ids:
-            if not (is_entity_id(one) and one.startswith("P")):
+            if not is_property_id(one):
                 raise ValueError(f"{one!r} is not a property id such as P36")
         if len(set(ids)) != len(ids):
             raise ValueError("a relation is listed twice")
@@ -243,7 +243,7 @@ class WatchSettings(Section):
             if not ids:
                 raise ValueError(f"the list of {relation} names none")
             for one in ids:
-                if not (is_entity_id(one) and one.startswith("Q")):
+                if not is_item_id(one):
                     raise ValueError(f"{one!r} of {relation} is not an item id such as Q5")
         return lists
 

@@ -175,7 +175,7 @@ def _chosen(
 ) -> Subjects:
     """The one filter that the options name. Raises ConfigError."""
     from kbsync.errors import ConfigError
-    from kbsync.facts import Subjects, is_entity_id
+    from kbsync.facts import Subjects, is_item_id
     from kbsync.source import patterns
     from kbsync.sync.watching import read_ids
 
@@ -191,7 +191,7 @@ def _chosen(
         return Subjects(where=where)
     option, ids = ("--class", [*classes]) if subjects is None else ("--subjects", subjects.split(","))
     ids = [one.strip() for one in ids]
-    wrong = next((one for one in ids if not (is_entity_id(one) and one.startswith("Q"))), None)
+    wrong = next((one for one in ids if not is_item_id(one)), None)
     if wrong is not None:
         raise ConfigError(f"{option}: {wrong!r} is not an item id such as Q5")
     return Subjects(tuple(sorted(set(ids)))) if subjects is None else Subjects(ids=frozenset(ids))

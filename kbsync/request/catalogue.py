@@ -20,7 +20,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kbsync.errors import ConfigError
-from kbsync.facts import is_entity_id
+from kbsync.facts import is_item_id, is_property_id
 from kbsync.settings import Duration, ReferencePolicy
 
 MIN_PARAPHRASES = 3
@@ -109,7 +109,7 @@ def load_catalogue(path: Path) -> Catalogue:
     relations: dict[str, Relation] = {}
     for relation_id, table in _read(path).items():
         where = f"{path}: {relation_id}"
-        if not (is_entity_id(relation_id) and relation_id.startswith("P")):
+        if not is_property_id(relation_id):
             raise ConfigError(f"{where} is not a property id such as P36")
         if not isinstance(table, dict):
             raise ConfigError(f"{where} must be a table: write [{relation_id}] and its keys below it")
@@ -192,7 +192,7 @@ def _bad_names(relation: Relation) -> str | None:
         return "label: is empty"
     for key in ("subject_classes", "object_classes"):
         for one in getattr(relation, key):
-            if not (is_entity_id(one) and one.startswith("Q")):
+            if not is_item_id(one):
                 return f"{key}: {one!r} is not an item id such as Q6256"
     return None
 

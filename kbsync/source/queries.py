@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from kbsync.facts import is_entity_id
+from kbsync.facts import is_entity_id, is_property_id
 
 ENTITY = "http://www.wikidata.org/entity/"
 STATEMENT = "http://www.wikidata.org/entity/statement/"
@@ -193,7 +193,7 @@ def _statements(p: str, pick: str) -> str:
 
 
 def _property(relation: str) -> str:
-    if not (is_entity_id(relation) and relation.startswith("P")):
+    if not is_property_id(relation):
         raise ValueError(f"not a property id: {relation!r}")
     return relation
 

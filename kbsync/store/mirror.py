@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -240,16 +240,12 @@ def _difference(
 
 def _live_facts(tx: Session, pairs: Collection[Pair]) -> Iterator[tuple[int, Fact]]:
     """The facts that the store has of `pairs`, with the numbers of their rows."""
-    subjects: dict[str, list[str]] = defaultdict(list)
-    for subject, relation in sorted(pairs):
-        subjects[relation].append(subject)
-    for relation, own in subjects.items():
+    for relation, chunk in statements.chunked_subjects(pairs):
         query = select(FactRow.id, FactRow.subject, FactRow.value_kind, FactRow.value, FactRow.detail).where(
             FactRow.relation == relation, FactRow.subject.in_(VALUES), FactRow.retired_at.is_(None)
         )
-        for chunk in chunked(own):
-            for number, subject, kind, value, detail in tx.execute(query, {VALUES.key: chunk}):
-                yield number, Fact(subject, relation, Value(kind, value, detail or ""))
+        for number, subject, kind, value, detail in tx.execute(query, {VALUES.key: chunk}):
+            yield number, Fact(subject, relation, Value(kind, value, detail or ""))
 
 
 def _update_details(tx: Session, wanted: Mapping[Fact, Fact], live: Mapping[Fact, tuple[int, Fact]]) -> None:

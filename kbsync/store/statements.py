@@ -40,13 +40,19 @@ def of_pairs(
     tx: Session, pairs: Collection[Pair], *conditions: ColumnExpressionArgument[bool]
 ) -> Iterator[Statement]:
     """The live statements of `pairs`, which also meet the conditions."""
+    for relation, chunk in chunked_subjects(pairs):
+        these = (StatementRow.relation == relation, StatementRow.subject.in_(VALUES), *conditions)
+        yield from _read(tx, these, {VALUES.key: chunk})
+
+
+def chunked_subjects(pairs: Collection[Pair]) -> Iterator[tuple[str, list[str]]]:
+    """The subjects of `pairs` in their order, in chunks of one relation, with that relation."""
     subjects: dict[str, list[str]] = defaultdict(list)
     for subject, relation in sorted(pairs):
         subjects[relation].append(subject)
     for relation, own in subjects.items():
-        these = (StatementRow.relation == relation, StatementRow.subject.in_(VALUES), *conditions)
         for chunk in chunked(own):
-            yield from _read(tx, these, {VALUES.key: chunk})
+            yield relation, chunk
 
 
 def by_id(tx: Session, ids: Iterable[str]) -> Iterator[tuple[Statement, bool]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy.orm import Session
 
 from kbsync.errors import ConfigError
-from kbsync.facts import Subjects, Watch, is_entity_id
+from kbsync.facts import Subjects, Watch, is_item_id
 from kbsync.settings import Settings
 from kbsync.store import watches as stored
 
@@ -83,7 +83,7 @@ def read_ids(path: Path) -> frozenset[str]:
     found = set()
     for number, line in enumerate(lines, 1):
         one = line.partition("#")[0].strip()
-        if one and not (is_entity_id(one) and one.startswith("Q")):
+        if one and not is_item_id(one):
             raise ConfigError(f"{path}: line {number}: {one[:40]!r} is not an item id such as Q42")
         if one:
             found.add(one)
