@@ -24,12 +24,14 @@ from kbsync.errors import BadAnswer
 from kbsync.facts import Cursor, Item, Pulled, Reading, Statement, Subjects, Value, ValueKind
 from kbsync.settings import SourceSettings
 from kbsync.source import parse, queries
-from kbsync.source.client import Row, SparqlClient
+from kbsync.source.client import TOO_LARGE, Row, SparqlClient
 from kbsync.source.diff import diff, first_seen
 from kbsync.source.paging import select_chunks, select_page
+from kbsync.source.picking import Picked, pick
 from kbsync.source.subjects import NO_LONGER, members, pattern_of
 
 CHUNK = 1000  # ids of one VALUES clause
+ASK_EACH = CHUNK  # up to so many subjects their revisions are asked for at once, not their sum first
 LOSS_FLOOR = 20  # more than this and than `source.max_shrink` gone at once is an endpoint's fault
 LOSS_OF_ALL = 5  # and so is the loss of all, when there were at least as many
 ALL = Subjects()
@@ -81,6 +83,12 @@ class Page:
         return found
 
     @property
+    def revisions(self) -> dict[str, int | None]:
+        """The subjects that have a statement, with the revision at which they were read."""
+        having = {s.subject for s in self.statements}
+        return {item.id: item.revision for item in self.items if item.id in having}
+
+    @property
     def targets(self) -> set[str]:
         """What the merged subjects were merged into."""
         return {f.removeprefix(_REDIRECTED) for f in self.fates.values() if f.startswith(_REDIRECTED)}
@@ -122,23 +130,15 @@ def first_pull(
     if subjects.ids is not None:
         yield from listed(reader, subjects.ids, after)
     else:
-        chosen = pattern_of(subjects)
-        while True:
-            query = partial(_snapshot, relation, after, chosen)
-            rows, size = select_page(client, settings.page_size, query)
-            keys = {row["item"].value for row in rows if "item" in row}
-            if keys:
-                after = max(keys)
-                yield replace(
-                    reader.page(parse.statements(relation, rows, settings.language), (), None), after=after
-                )
-            if len(keys) < size:
-                break
+        yield from picked(reader, after)
     yield Page(relation, True, Cursor(until, "") if until is not None else None)
 
 
-def _snapshot(relation: str, after: str, chosen: str, limit: int) -> str:
-    return queries.snapshot(relation, after, limit, chosen)
+def picked(reader: Reader, after: str) -> Iterator[Page]:
+    """All statements of the relation on the watched subjects from the one behind `after` on, in that order."""
+    most = min(reader.settings.page_size, CHUNK)
+    for page in pick(reader.client, reader.relation, reader.subjects, reader.settings, most, after):
+        yield replace(reader.read_picked(page), after=page.after)
 
 
 def listed(reader: Reader, ids: Collection[str], after: str) -> Iterator[Page]:
@@ -176,18 +176,25 @@ def tail(
         client, relation, settings, known_labels, subjects=subjects, tracked=known_versions.keys(), reach=reach
     )
     read: set[str] = set()
+    told: dict[str, int | None] = {}
     if until is not None:
         for items, at in _window(client, relation, cursor, until, settings):
+            page = reader.read(items, at)
             read.update(items)
-            yield reader.read(items, at)
-    stale, lost = _moved(client, relation, known_versions, read)
+            told |= page.revisions
+            yield page
+    left = {one: version for one, version in known_versions.items() if one not in read}
+    if reach is None and _nothing_moved(client, relation, subjects, left, told):
+        stale, lost = set[str](), set[str]()
+    else:
+        stale, lost = _moved(client, relation, left)
     if too_many(len(lost), len(known_versions), settings.max_shrink):
         raise BadAnswer(
             f"{client.settings.endpoint} has lost {len(lost)} of {len(known_versions)} known subjects of "
             f"{relation}; nothing was retired: check that it has loaded all its data"
         )
     yield from reader.read_all(sorted(stale | lost), read)
-    counts = {"unchanged": len(known_versions.keys() - read - stale - lost)}
+    counts = {"unchanged": len(left.keys() - stale - lost)}
     yield Page(relation, False, Cursor(until, "") if until is not None else None, counts=counts)
 
 
@@ -296,16 +303,29 @@ class Reader:
 
     def read(self, items: Sequence[str], cursor: Cursor | None) -> Page:
         """All statements of `items`, which may turn out to have none."""
+        counts: Counter[str] = Counter()
+        inside, outside = self._split(items, counts)
+        parsed = self._statements(inside)
+        parsed.counts += counts
+        page = self.page(parsed, [*inside, *outside], cursor)
+        return replace(page, outside=frozenset(outside - page.fates.keys())) if outside else page
+
+    def read_picked(self, picked: Picked) -> Page:
+        """All statements of subjects that are known to have some; one that has lost them meanwhile is left out."""
+        parsed = self._statements(picked.items)
+        if picked.others:
+            parsed.counts["filtered: subject is not an item"] += picked.others
+        return self.page(parsed, (), None)
+
+    def _statements(self, items: Sequence[str]) -> parse.Parsed:
         parsed = parse.Parsed()
         of = self.relation
-        inside, outside = self._split(items, parsed.counts)
-        for _, rows in select_chunks(self.client, inside, CHUNK, lambda ids: queries.statements_of(of, ids)):
+        for _, rows in select_chunks(self.client, items, CHUNK, lambda ids: queries.statements_of(of, ids)):
             part = parse.statements(of, rows, self.settings.language)
             parsed.versions |= part.versions
             parsed.statements += part.statements
             parsed.counts += part.counts
-        page = self.page(parsed, [*inside, *outside], cursor)
-        return replace(page, outside=frozenset(outside - page.fates.keys())) if outside else page
+        return parsed
 
     def _split(self, items: Sequence[str], counts: Counter[str]) -> tuple[Sequence[str], set[str]]:
         """Those of `items` to read, and those of which to say that they are no longer watched."""
@@ -445,20 +465,42 @@ def _window(
             return
 
 
-def _moved(
-    client: SparqlClient, relation: str, known: Mapping[str, int | None], read: Container[str]
-) -> tuple[set[str], set[str]]:
-    """Of the tracked subjects not read yet: those at another revision, and those without a statement."""
+def _nothing_moved(
+    client: SparqlClient,
+    relation: str,
+    subjects: Subjects,
+    left: Mapping[str, int | None],
+    told: Mapping[str, int | None],
+) -> bool:
+    """Whether the endpoint has just the subjects `left`, which were not read, and `told`, which were, at these
+    revisions, as far as their number and the sum of their revisions say.
+
+    Revisions only grow and no two items share one, so what moved shows in the sums, but for a coincidence (some
+    gone, as many come late, with equal sums), which the next reconcile finds. False also when it isn't worth the
+    question, or the endpoint has no time for it.
+    """
+    if len(left) <= ASK_EACH or subjects.ids is not None:
+        return False
+    try:
+        rows = client.select(queries.totals(relation, pattern_of(subjects)), can_shrink=True)
+    except TOO_LARGE:
+        return False
+    known = {**left, **told}
+    totals = [(parse.integer(row.get("subjects")), parse.integer(row.get("versions"))) for row in rows]
+    return totals == [(len(known), sum(version or 0 for version in known.values()))]
+
+
+def _moved(client: SparqlClient, relation: str, left: Mapping[str, int | None]) -> tuple[set[str], set[str]]:
+    """Of the tracked subjects that were not read: those at another revision, and those without a statement."""
     stale: set[str] = set()
     lost: set[str] = set()
-    left = sorted(one for one in known if one not in read)
-    for chunk, rows in select_chunks(client, left, CHUNK, lambda ids: queries.versions(relation, ids)):
+    for chunk, rows in select_chunks(client, sorted(left), CHUNK, lambda ids: queries.versions(relation, ids)):
         seen: dict[str, int | None] = {}
         for row in rows:
             if (item := parse.entity_id(row.get("item"))) is not None:
                 seen[item] = parse.integer(row.get("version"))
         lost.update(one for one in chunk if one not in seen)
-        stale.update(one for one, version in seen.items() if version != known.get(one))
+        stale.update(one for one, version in seen.items() if version != left.get(one))
     return stale, lost
 
 

@@ -42,6 +42,13 @@ RESERVED = frozenset({"any", "class", "st", "value", "detail", "rank", "best", "
 }  # fmt: skip  # the queries' own variables, which a user's pattern would collide with
 
 
+# One word for each statement, instead of one more row for each of its references; without any it is unbound.
+_REFERENCES = (
+    "BIND(IF(EXISTS { ?st prov:wasDerivedFrom ?ref . FILTER NOT EXISTS { ?ref pr:P143 ?wiki } }, "
+    '"s", IF(EXISTS { ?st prov:wasDerivedFrom ?any }, "i", ?none)) AS ?references)'
+)
+
+
 def lag() -> str:
     """`?modified`: the time up to which the endpoint has followed Wikidata (its lag triple)."""
     return f"{PREFIXES}SELECT ?modified WHERE {{ <http://www.wikidata.org> schema:dateModified ?modified }}"
@@ -53,25 +60,43 @@ def newest(relation: str) -> str:
     return f"{PREFIXES}SELECT (MAX(?d) AS ?modified) WHERE {{ ?item p:{p} ?st ; schema:dateModified ?d }}"
 
 
-def snapshot(relation: str, after: str, limit: int, chosen: str = "") -> str:
-    """All statements of `relation` on the next `limit` subjects after the IRI `after` ("": from the first).
+def next_subjects(relation: str, after: str, limit: int, chosen: str = "") -> str:
+    """`?item`: the next `limit` subjects of `relation` after the IRI `after` ("": from the first), in that order.
 
-    Pages are cut between subjects: the inner query picks them, so no subject's statements are ever split. `chosen`
-    is a graph pattern that they must match.
+    `chosen` is a graph pattern that they must match.
     """
     p = _property(relation)
     key = f"FILTER(STR(?item) > {_literal(after)}) " if after else ""
     only = f"{chosen} " if chosen else ""
-    pick = (
-        f"{{ SELECT DISTINCT ?item WHERE {{ ?item p:{p} ?any . {only}{key}}} "
-        f"ORDER BY STR(?item) LIMIT {int(limit)} }}"
+    return (
+        f"{PREFIXES}SELECT DISTINCT ?item WHERE {{ ?item p:{p} ?any . {only}{key}}} "
+        f"ORDER BY STR(?item) LIMIT {int(limit)}"
     )
-    return _statements(p, pick)
 
 
 def statements_of(relation: str, items: Iterable[str]) -> str:
-    """All statements of `relation` on `items`; a subject without any gives no row."""
-    return _statements(_property(relation), _values(items))
+    """Everything about the statements of `relation` on `items`; a subject without any gives no row.
+
+    The subject's revision is read in the same query, so it is never newer than the statements beside it.
+    `?detail` comes from the value node: a time's precision or a quantity's unit; other values have neither.
+    """
+    p = _property(relation)
+    return (
+        f"{PREFIXES}SELECT ?item ?version ?modified ?st ?value ?detail ?rank ?best ?start ?end ?references "
+        f"WHERE {{\n"
+        f"  {_values(items)}\n"
+        f"  ?item p:{p} ?st .\n"
+        f"  OPTIONAL {{ ?st ps:{p} ?value }}\n"
+        f"  OPTIONAL {{ ?st psv:{p} ?node . ?node wikibase:timePrecision|wikibase:quantityUnit ?detail }}\n"
+        f"  OPTIONAL {{ ?st wikibase:rank ?rank }}\n"
+        f"  OPTIONAL {{ ?st a ?best . FILTER(?best = wikibase:BestRank) }}\n"
+        f"  OPTIONAL {{ ?st pq:P580 ?start }}\n"
+        f"  OPTIONAL {{ ?st pq:P582 ?end }}\n"
+        f"  {_REFERENCES}\n"
+        f"  OPTIONAL {{ ?item schema:version ?version }}\n"
+        f"  OPTIONAL {{ ?item schema:dateModified ?modified }}\n"
+        f"}}"
+    )
 
 
 def changed(relation: str, since: tuple[datetime, str], until: datetime, limit: int) -> str:
@@ -97,6 +122,24 @@ def versions(relation: str, items: Iterable[str]) -> str:
         f"  {_values(items)}\n"
         f"  ?item p:{_property(relation)} ?st .\n"
         f"  OPTIONAL {{ ?item schema:version ?version }}\n"
+        f"}}"
+    )
+
+
+def totals(relation: str, chosen: str = "") -> str:
+    """`?subjects ?versions`: how many items have a statement of `relation`, and the sum of their revisions.
+
+    `chosen` is a graph pattern that the items must match. One row tells what `versions` tells item by item, as
+    long as nothing has moved.
+    """
+    only = f"{chosen} " if chosen else ""
+    return (
+        f"{PREFIXES}SELECT (COUNT(*) AS ?subjects) (SUM(COALESCE(?version, 0)) AS ?versions) WHERE {{\n"
+        f"  {{ SELECT DISTINCT ?item ?version WHERE {{\n"
+        f"    ?item p:{_property(relation)} ?any . {only}\n"
+        f"    OPTIONAL {{ ?item schema:version ?version }}\n"
+        f"    FILTER(STRSTARTS(STR(?item), {_literal(ENTITY + 'Q')}))\n"
+        f"  }} }}\n"
         f"}}"
     )
 
@@ -157,37 +200,6 @@ def below(items: Iterable[str], roots: Iterable[str]) -> str:
         f"{PREFIXES}SELECT DISTINCT ?item ?root WHERE {{\n"
         f"  {_values(items)}\n  {_values(roots, 'root')}\n"
         f"  ?item wdt:P279* ?root\n"
-        f"}}"
-    )
-
-
-# One word for each statement, instead of one more row for each of its references; without any it is unbound.
-_REFERENCES = (
-    "BIND(IF(EXISTS { ?st prov:wasDerivedFrom ?ref . FILTER NOT EXISTS { ?ref pr:P143 ?wiki } }, "
-    '"s", IF(EXISTS { ?st prov:wasDerivedFrom ?any }, "i", ?none)) AS ?references)'
-)
-
-
-def _statements(p: str, pick: str) -> str:
-    """Everything about the statements of property `p` on the items that the pattern `pick` binds.
-
-    The subject's revision is read in the same query, so it is never newer than the statements beside it.
-    `?detail` comes from the value node: a time's precision or a quantity's unit; other values have neither.
-    """
-    return (
-        f"{PREFIXES}SELECT ?item ?version ?modified ?st ?value ?detail ?rank ?best ?start ?end ?references "
-        f"WHERE {{\n"
-        f"  {pick}\n"
-        f"  ?item p:{p} ?st .\n"
-        f"  OPTIONAL {{ ?st ps:{p} ?value }}\n"
-        f"  OPTIONAL {{ ?st psv:{p} ?node . ?node wikibase:timePrecision|wikibase:quantityUnit ?detail }}\n"
-        f"  OPTIONAL {{ ?st wikibase:rank ?rank }}\n"
-        f"  OPTIONAL {{ ?st a ?best . FILTER(?best = wikibase:BestRank) }}\n"
-        f"  OPTIONAL {{ ?st pq:P580 ?start }}\n"
-        f"  OPTIONAL {{ ?st pq:P582 ?end }}\n"
-        f"  {_REFERENCES}\n"
-        f"  OPTIONAL {{ ?item schema:version ?version }}\n"
-        f"  OPTIONAL {{ ?item schema:dateModified ?modified }}\n"
         f"}}"
     )
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from functools import partial
 
-from kbsync.errors import BadAnswer
 from kbsync.facts import Subjects
 from kbsync.settings import SourceSettings
 from kbsync.source import parse, queries
 from kbsync.source.client import SparqlClient
-from kbsync.source.paging import select_chunks, select_page
-from kbsync.source.pull import ALL, CHUNK, Page, Reader, listed
-from kbsync.source.subjects import members, pattern_of
+from kbsync.source.paging import select_chunks
+from kbsync.source.pull import ALL, CHUNK, Page, Reader, listed, picked
+from kbsync.source.subjects import members
 
 
 def snapshot(
@@ -25,27 +24,10 @@ def snapshot(
 ) -> Iterator[Page]:
     """All statements of `relation`, in pages of `settings.page_size` subjects, in the order of their IRIs.
 
-    Only an empty page is the end: a short one can be an endpoint that gives fewer rows than it was asked for.
-    Raises BadAnswer when a page does not go on from the one before.
+    Raises BadAnswer when the endpoint does not go on from where it was.
     """
     reader = Reader(client, relation, settings, known_labels, subjects=subjects)
-    if subjects.ids is not None:
-        yield from listed(reader, subjects.ids, "")
-        return
-    after, chosen = "", pattern_of(subjects)
-    while True:
-
-        def query(limit: int, after: str = after) -> str:
-            return queries.snapshot(relation, after, limit, chosen)
-
-        rows, _ = select_page(client, settings.page_size, query)
-        keys = {row["item"].value for row in rows if "item" in row}
-        if not keys:
-            return
-        if min(keys) <= after:
-            raise BadAnswer(f"{settings.endpoint} gives a page of {relation} that does not go on after {after}")
-        yield reader.page(parse.statements(relation, rows, settings.language), (), None)
-        after = max(keys)
+    return listed(reader, subjects.ids, "") if subjects.ids is not None else picked(reader, "")
 
 
 def read_again(

@@ -17,6 +17,7 @@ from kbsync.source import pull
 from kbsync.source.client import SparqlClient
 from kbsync.source.embedded import EmbeddedWikidata
 from kbsync.source.guard import Guard
+from kbsync.source.picking import PAGES
 from tests.source.faults import JSON_TYPE, Answer, serve
 from tests.source.mirror import Mirror
 from tests.source.triples import PREFIXES, lag, stamp, statement
@@ -40,9 +41,9 @@ def filled(wikidata: EmbeddedWikidata) -> EmbeddedWikidata:
 
 
 def size_of(query: str) -> int:
-    """How much a query asks for: its LIMIT, or its ids."""
+    """How much a query asks for: the pages that it picks subjects for, or its ids."""
     limit = re.search(r"LIMIT (\d+)", query)
-    return int(limit[1]) if limit else len(re.findall(r"wd:Q\d+", query))
+    return int(limit[1]) // PAGES if limit else len(re.findall(r"wd:Q\d+", query))
 
 
 def through(server: EmbeddedWikidata, fault: Answer, most: int) -> Callable[[str], Answer]:

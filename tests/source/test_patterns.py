@@ -62,7 +62,7 @@ def test_a_good_pattern_is_answered_inside_each_query(wikidata: EmbeddedWikidata
     client = SparqlClient(SourceSettings(endpoint=wikidata.endpoint, contact="tests", attempts=1))
     text = f"{{ {check(pattern)} }}"
     assert client.select(queries.any_subject("P6", text)) == []
-    assert client.select(queries.snapshot("P6", "", 10, text)) == []
+    assert client.select(queries.next_subjects("P6", "", 10, text)) == []
     assert isinstance(client.select(queries.matching(text, ["Q1", "Q2"])), list)
 
 

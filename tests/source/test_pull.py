@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +12,7 @@ from kbsync.errors import BadAnswer, EndpointDown
 from kbsync.facts import Change, ChangeKind, Cursor, Item, Reading
 from kbsync.settings import SourceSettings
 from kbsync.source import pull
-from kbsync.source.client import Row, SparqlClient
+from kbsync.source.client import CutShort, Row, SparqlClient
 from kbsync.source.embedded import EmbeddedWikidata
 from tests.source.mirror import Mirror
 from tests.source.triples import PREFIXES, delete, edited, insert, lag, stamp, statement
@@ -19,6 +20,14 @@ from tests.source.triples import PREFIXES, delete, edited, insert, lag, stamp, s
 T0 = datetime(2024, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 Make = Callable[..., SourceSettings]
+
+
+@pytest.fixture(autouse=True, params=["few subjects", "many subjects"])
+def number(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Whatever the tail finds by asking for each subject, it finds by asking for the sums first."""
+    if request.param == "many subjects":
+        monkeypatch.setattr(pull, "ASK_EACH", 0)
+    return str(request.param)
 
 
 @pytest.fixture
@@ -82,6 +91,30 @@ def test_any_page_size_reads_the_same(
     )
     found = [s.id for page in pages for s in page.statements]
     assert found == ["Q11-A", "Q12-A", "Q12-B", "Q12-C", "Q13-A", "Q14-A", "Q15-A"]
+
+
+def test_an_endpoint_that_gives_fewer_rows_than_asked_for(
+    filled: EmbeddedWikidata, settings: SourceSettings
+) -> None:
+    """Some servers cap every answer: a short one is not taken for the last."""
+
+    class Capped(SparqlClient):
+        def select(self, query: str, *, can_shrink: bool = False) -> list[Row]:
+            return super().select(query, can_shrink=can_shrink)[:2]
+
+    pages = list(pull.first_pull(Capped(settings), "P6", T0, settings))
+    assert [s.id for page in pages for s in page.statements] == ["Q11-A", "Q12-A", "Q13-A", "Q14-A", "Q15-A"]
+
+
+def test_one_question_picks_the_subjects_of_many_pages(filled: EmbeddedWikidata, settings: SourceSettings) -> None:
+    """Three pages, and two picks: the subjects, and that there are no more. One that is no item is counted."""
+    client = Listening(settings)
+    client.queries = []
+    insert(filled, statement("P99", "A", "P6", "wd:Q29"))
+    pages = list(pull.first_pull(client, "P6", T0, settings))
+    assert len([one for one in client.queries if "ORDER BY STR(?item)" in one]) == 2
+    assert [len(page.statements) for page in pages] == [1, 2, 2, 0]
+    assert sum((Counter(page.counts) for page in pages), Counter()) == {"filtered: subject is not an item": 1}
 
 
 def test_no_item_is_split_over_pages(
@@ -268,6 +301,55 @@ def test_a_touched_item_is_no_change(
     assert mirror.pull(client, settings) == []
     assert mirror.counts - before == {"unchanged": 5, "duplicate": 1}
     assert mirror.versions["Q12"] == 77
+
+
+class Listening(SparqlClient):
+    """A client that remembers what it asked, and may let the sums run out of time."""
+
+    queries: list[str]
+    slow = False
+
+    def select(self, query: str, *, can_shrink: bool = False) -> list[Row]:
+        """Answer, if there is time."""
+        self.queries.append(query)
+        if self.slow and "COUNT(*)" in query:
+            assert can_shrink
+            raise CutShort("no time")
+        return super().select(query, can_shrink=can_shrink)
+
+    def kinds(self) -> list[str]:
+        """Which of the two questions about what may have moved were asked."""
+        return [
+            "sums" if "COUNT(*)" in one else "each"
+            for one in self.queries
+            if "COUNT(*)" in one or "SELECT DISTINCT ?item ?version" in one
+        ]
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_while_nothing_moves_one_question_is_enough(
+    filled: EmbeddedWikidata, settings: SourceSettings, mirror: Mirror, number: str, slow: bool
+) -> None:
+    """Many subjects are asked for by their number and the sum of their revisions; item by item only when these
+    differ from what was read, or the endpoint has no time to add them up."""
+    client = Listening(settings)
+    client.queries, client.slow = [], slow
+    edited(filled, "Q12", 77, T0 + HOUR)
+    insert(filled, statement("Q19", "A", "P6", "wd:Q29"))
+    insert(filled, f"wd:Q19 schema:version 1 ; schema:dateModified {stamp(T0 + HOUR)} .")
+    lag(filled, T0 + 2 * HOUR)
+    assert brief(mirror.pull(client, settings)) == [("added", "Q19", None, "Q29")]
+    few = number == "few subjects"
+    each = ["each"] if few else ["sums", "each"] if slow else ["sums"]
+    assert client.kinds() == each
+    client.queries = []
+    edited(filled, "Q13", 78, T0)  # a time that no window shows
+    lag(filled, T0 + 3 * HOUR)
+    before = mirror.counts.copy()
+    assert mirror.pull(client, settings) == []
+    assert (mirror.counts - before)["unchanged"] == 6
+    assert mirror.versions["Q13"] == 78
+    assert client.kinds() == (["each"] if few else ["sums", "each"])
 
 
 def test_a_deleted_last_value_is_found(

@@ -20,10 +20,12 @@ T = datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC)
 ALL = {
     "lag": queries.lag(),
     "newest": queries.newest("P6"),
-    "snapshot": queries.snapshot("P6", "http://www.wikidata.org/entity/Q5", 100),
+    "next_subjects": queries.next_subjects("P6", "http://www.wikidata.org/entity/Q5", 100),
     "statements_of": queries.statements_of("P6", ["Q1", "Q2"]),
     "changed": queries.changed("P6", (T, "http://www.wikidata.org/entity/Q5"), T, 100),
     "versions": queries.versions("P6", ["Q1"]),
+    "totals": queries.totals("P6"),
+    "totals of some": queries.totals("P6", "?item wdt:P17 wd:Q142 ."),
     "labels": queries.labels(["Q1", "P6"], "en"),
     "redirects": queries.redirects(["Q1"]),
     "deleted": queries.deleted(["Q1-0000-AB", "q42-1"]),
@@ -45,10 +47,11 @@ def test_text_that_is_no_id_never_gets_into_a_query(bad: str) -> None:
     builders: tuple[Callable[[], str], ...] = (
         lambda: queries.statements_of("P6", [bad]),
         lambda: queries.versions("P6", ["Q1", bad]),
+        lambda: queries.totals(bad),
         lambda: queries.labels([bad], "en"),
         lambda: queries.redirects([bad]),
         lambda: queries.deleted([f"{bad}\\>"]),
-        lambda: queries.snapshot(bad, "", 10),
+        lambda: queries.next_subjects(bad, "", 10),
         lambda: queries.changed(bad, (T, ""), T, 10),
         lambda: queries.newest(bad),
     )
@@ -60,13 +63,13 @@ def test_text_that_is_no_id_never_gets_into_a_query(bad: str) -> None:
 def test_an_item_is_not_a_property() -> None:
     """A relation must be a P id."""
     with pytest.raises(ValueError, match="Q6"):
-        queries.snapshot("Q6", "", 10)
+        queries.next_subjects("Q6", "", 10)
 
 
 @given(st.text(max_size=40))
 def test_a_key_from_outside_stays_a_literal(key: str) -> None:
     """Whatever text an endpoint names an item by, the next page's query has it as one string literal."""
-    query = queries.snapshot("P6", "x" + key, 5)
+    query = queries.next_subjects("P6", "x" + key, 5)
     literal = re.search(r'STR\(\?item\) > ("(?:[^"\\\n\r]|\\.)*")\) \}', query)
     assert literal is not None
     inner = re.sub(r"\\(.)", lambda m: {"n": "\n", "r": "\r"}.get(m[1], m[1]), literal[1][1:-1])

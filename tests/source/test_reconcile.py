@@ -227,7 +227,7 @@ def test_a_relation_that_shrank_retires_nothing(filled: EmbeddedWikidata, bench:
 
 
 class Capped(SparqlClient):
-    """A client of an endpoint that loses the second page of every snapshot of P6."""
+    """A client of an endpoint that shows only the first subjects of P6, whatever comes after them."""
 
     pages = 0
 
@@ -236,7 +236,7 @@ class Capped(SparqlClient):
         answer = super().select(query, can_shrink=can_shrink)
         if "SELECT DISTINCT ?item WHERE { ?item p:P6 ?any" in query:
             self.pages += 1
-            return answer if self.pages == 1 else []
+            return answer[:7] if self.pages == 1 else []
         return answer
 
 
