@@ -18,12 +18,13 @@ VENV_STAMP := $(VENV)/.made
 RUN_STAMP := $(VENV)/.installed-run-$(KEY)
 DEV_STAMP := $(VENV)/.installed-dev-$(KEY)
 
-.PHONY: help run test soak lint lock clean
+.PHONY: help run test soak fuzz lint lock clean
 
 help:
 	@echo 'make run    install kbsync with its embedded model into .venv and run the demo'
 	@echo 'make test   the same with the development tools, then all tests'
 	@echo 'make soak   the long suite (hours): kills and failures everywhere; writes docs/reliability.md'
+	@echo 'make fuzz   feed one place that reads from outside: make fuzz FUZZ=pattern SECONDS=60; FUZZ=list names all'
 	@echo 'make lint   formatting, lint, types and the layering of the packages'
 	@echo 'make lock   resolve pyproject.toml again and write requirements/*.lock'
 	@echo 'make clean  remove .venv, caches and builds (var/ with your data stays)'
@@ -41,6 +42,12 @@ soak: $(DEV_STAMP)
 	rm -f build/soak.jsonl
 	KBSYNC_SOAK_RECORD=$(CURDIR)/build/soak.jsonl KBSYNC_SOAK_KILLS=$(SOAK) $(PY) -m pytest -m soak -q
 	$(PY) tools/reliability.py build/soak.jsonl
+
+# Inputs that are found stay in build/fuzz, with the corpus, which the next time begins with.
+FUZZ ?= answer
+SECONDS ?= 60
+fuzz: $(DEV_STAMP)
+	$(PY) -m tests.fuzz.drive '$(FUZZ)' --seconds $(SECONDS)
 
 lint: $(DEV_STAMP)
 	$(PY) -m ruff check .

@@ -123,3 +123,8 @@ class Stopped(KbsyncError):
     """The user or a signal asked to stop; what was committed stays."""
 
     exit_code = 130
+
+
+def one_line(text: str) -> str:
+    """A text with anything that can't be printed, such as a line break, as an escape: it may come from a file."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -37,7 +37,7 @@ from pydantic_settings import (
 )
 
 from kbsync import __version__
-from kbsync.errors import ConfigError
+from kbsync.errors import ConfigError, one_line
 from kbsync.facts import is_entity_id, is_item_id, is_property_id
 
 
@@ -587,7 +587,7 @@ def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = N
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        raise ConfigError(_explain(error, path)) from None
+        raise ConfigError(one_line(_explain(error, path))) from None
     except SettingsError as error:
         raise ConfigError(f'{error}; write lists in the environment as JSON, such as ["P36"]') from None
     return _absolute(settings, root)
@@ -610,8 +610,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"no config file at {path}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} can't be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    except ValueError as error:  # also a number of thousands of digits
+        raise ConfigError(one_line(f"{path} is not valid TOML: {error}")) from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deep") from None
     source = values.get("source")
     if isinstance(source, dict) and "token" in source:
         raise ConfigError(
@@ -661,7 +663,10 @@ def _absolute(settings: Settings, root: Path) -> Settings:
     """Resolve the relative paths of `settings` against `root`."""
 
     def fix(path: Path) -> Path:
-        path = path.expanduser()
+        try:
+            path = path.expanduser()
+        except RuntimeError:
+            raise ConfigError(one_line(f"{path}: there is no such home folder; write the path out")) from None
         return path if path.is_absolute() else root / path
 
     lists = {relation: fix(one) for relation, one in settings.watch.subjects_file.items()}

@@ -39,6 +39,19 @@ def test_an_empty_record_changes_nothing(tool: ModuleType) -> None:
     assert tool.merged(PAGE, [], "2026-01-02", 4) == PAGE
 
 
+def test_days_become_a_table_and_a_picture(tool: ModuleType) -> None:
+    """The medians of two quarters stand in the page once; the picture is a small PNG that shows a rise."""
+    line = {"quarters": dict.fromkeys(tool.FIGURES, (2000000, 3500000))}
+    page = tool.quarters(tool.quarters(PAGE, line), line)
+    assert page.count("| memory of the process, MB | 2 | 3.5 |") == 1
+    assert [row for row in PAGE.splitlines() if row not in page.splitlines() and not row.startswith("| ")] == []
+    flat = [dict.fromkeys(tool.FIGURES, 1.0) for _ in range(365)]
+    rising = [dict.fromkeys(tool.FIGURES, float(day)) for day in range(365)]
+    assert tool.picture(flat).startswith(b"\x89PNG")
+    assert len(tool.picture(rising)) < 100_000
+    assert tool.picture(rising) != tool.picture(flat)
+
+
 def test_every_bug_names_a_test_that_is_there() -> None:
     """A bug that was found has a test that fails when it comes back."""
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)

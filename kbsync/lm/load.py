@@ -82,7 +82,10 @@ def find_folder(spec: str, cache: Path) -> Path:
     """
     if spec == "embedded":
         return gguf.convert(_embedded_file(), cache)
-    path = Path(spec).expanduser()
+    try:
+        path = Path(spec).expanduser()
+    except RuntimeError:
+        raise ModelError(f"model.base: there is no such home folder as in {spec!r}; write the path out") from None
     if path.is_file():
         return gguf.convert(path, cache)
     if path.is_dir():

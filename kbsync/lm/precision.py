@@ -48,7 +48,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """A model folder's config.json; empty when it can't be read (loading will say so)."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return config if isinstance(config, dict) else {}
 
@@ -61,7 +61,7 @@ def stored_in(folder: Path) -> str:
     try:
         source = json.loads((folder / SOURCE).read_text(encoding="utf-8"))
         return f"{source['format']} ({', '.join(source['types'])})"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     counts: Counter[str] = Counter()
     for path in sorted(folder.glob("*.safetensors")):

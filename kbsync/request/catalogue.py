@@ -19,7 +19,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kbsync.errors import ConfigError
+from kbsync.errors import ConfigError, one_line
 from kbsync.facts import is_item_id, is_property_id
 from kbsync.settings import Duration, ReferencePolicy
 
@@ -108,7 +108,7 @@ def load_catalogue(path: Path) -> Catalogue:
     """
     relations: dict[str, Relation] = {}
     for relation_id, table in _read(path).items():
-        where = f"{path}: {relation_id}"
+        where = one_line(f"{path}: {relation_id}")
         if not is_property_id(relation_id):
             raise ConfigError(f"{where} is not a property id such as P36")
         if not isinstance(table, dict):
@@ -118,7 +118,7 @@ def load_catalogue(path: Path) -> Catalogue:
         try:
             relation = Relation(id=relation_id, **table)
         except ValidationError as error:
-            raise ConfigError(f"{where}: {_explain(error)}") from None
+            raise ConfigError(one_line(f"{where}: {_explain(error)}")) from None
         fault = _fault(relation)
         if fault is not None:
             raise ConfigError(f"{where}: {fault}")
@@ -134,7 +134,11 @@ def _read(path: Path) -> dict[str, object]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} can't be read: {error}") from None
     except tomllib.TOMLDecodeError as error:  # a relation that is there twice ends here
-        raise ConfigError(f"{path} is not valid TOML: {_name_duplicate(path, error)}") from None
+        raise ConfigError(one_line(f"{path} is not valid TOML: {_name_duplicate(path, error)}")) from None
+    except ValueError:
+        raise ConfigError(f"{path} is not valid TOML: a number in it has thousands of digits") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deep") from None
 
 
 def _name_duplicate(path: Path, error: tomllib.TOMLDecodeError) -> str:

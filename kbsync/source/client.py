@@ -219,7 +219,7 @@ class SparqlClient:
         """Parse SPARQL 1.1 JSON results (W3C recommendation of 2013, section 3)."""
         try:
             answer = json.loads(body)
-        except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # not UTF-8, not JSON, or a number of thousands of digits
             raise self._cut() from None
         try:
             if not isinstance(answer["head"], dict):
@@ -279,7 +279,10 @@ def _term(binding: dict[str, Any]) -> Term:
         raise TypeError
     if kind != "literal":
         return Term(kind, value)
-    return Term(kind, value, binding.get("datatype"), binding.get("xml:lang"))
+    datatype, language = binding.get("datatype"), binding.get("xml:lang")
+    if not (datatype is None or type(datatype) is str) or not (language is None or type(language) is str):
+        raise TypeError
+    return Term(kind, value, datatype, language)
 
 
 def _excerpt(error: urllib.error.HTTPError) -> str:

@@ -143,7 +143,7 @@ def _lines(dump: Dump, wanted: Wanted, start: Position, text: IO[bytes], raw: IO
         lines = whole[:cut].split(b"\n")
         if cut:
             kept, seen = keeps(lines)
-            quads = _parsed(dump, kept, triples)
+            quads = [quad for quad in _parsed(dump, kept, triples) if quad.predicate.value in wanted.predicates]
             offset, triples = offset + cut, triples + seen
             yield Batch(quads, raw.tell(), triples, Position(offset, triples))
         if not block:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
 import json
-import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterable, Sequence
 
@@ -71,7 +71,7 @@ def _score(opener: urllib.request.OpenerDirector, settings: TrustSettings, revis
         with opener.open(request, timeout=settings.score_timeout_s) as response:
             answer = json.loads(response.read(MOST_BYTES))
         score = answer["output"]["probabilities"]["true"]
-    except (OSError, ValueError, KeyError, TypeError, urllib.error.URLError):
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, RecursionError):
         return None
     is_number = isinstance(score, (int, float)) and not isinstance(score, bool)
     return float(score) if is_number and 0 <= score <= 1 else None

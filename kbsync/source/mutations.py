@@ -56,11 +56,11 @@ def decode(data: str) -> Mutation | str:
         if meta.get("domain") == "canary":
             return "filtered: canary"
         item, revision, operation = event["entity_id"], event["rev_id"], event["operation"]
-        at = datetime.fromisoformat(event.get("dt") or event.get("event_time") or meta["dt"])
+        at = _utc(event.get("dt") or event.get("event_time") or meta["dt"])
         texts = [event[name]["data"] for name in _FIELDS if event.get(name)]
         if not all(isinstance(text, str) for text in (item, operation, *texts)) or type(revision) is not int:
             return "filtered: malformed event"
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return "filtered: malformed event"
     if not is_entity_id(item) or not 0 <= revision < 2**63:
         return "filtered: malformed event"
@@ -68,9 +68,14 @@ def decode(data: str) -> Mutation | str:
         return "filtered: not an item"
     if operation not in OPERATIONS:
         return "filtered: unknown operation"
-    at = at.replace(tzinfo=UTC) if at.tzinfo is None else at
     named = frozenset(one for text in texts for one in _PROPERTY.findall(text))
     return Mutation(item, revision, operation, at, named)
+
+
+def _utc(text: str) -> datetime:
+    """A time in UTC, which is meant where there is no zone. One that leaves the calendar is an OverflowError."""
+    time = datetime.fromisoformat(text)
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
 
 
 def judge(mutation: Mutation, watched: Container[str], known: Known, seen_at: datetime) -> tuple[str, list[Touch]]:

@@ -111,7 +111,7 @@ class MutationStream:
         headers = {"Accept": "text/event-stream", "User-Agent": user_agent(self.settings)}
         url = self.settings.stream_url
         if position is not None:
-            headers["Last-Event-ID"] = position
+            headers["Last-Event-ID"] = position.encode().decode("latin-1")  # UTF-8, as the HTML standard has it
         else:
             stamp = since.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
             url += ("&" if "?" in url else "?") + urllib.parse.urlencode({"since": stamp})

@@ -174,10 +174,10 @@ def retry_after_s(value: str | None, now: datetime) -> float | None:
     if value is None:
         return None
     if value.strip().isdecimal():
-        return float(value)
+        return float(value.strip())
     try:
         when = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # no date, or one whose year or zone no integer holds
         return None
     return seconds_until(when, now)
 

@@ -21,6 +21,8 @@ from kbsync.store.tables.base import iso
 
 Cell = str | int | float | bool | None
 
+_MOST_ROWS = 2**31 - 2  # what both drivers can be asked for, and one more
+_LONGEST_S = 86_400.0
 _CHECK_EVERY = 1000  # SQLite's virtual machine steps between two looks at the clock
 _MAX_CELL = 10_000_000  # bytes of one value: an expression must not fill the memory
 _ALLOWED = {
@@ -50,9 +52,23 @@ def run_sql(url: str, sql: str, limit: int = 1000, timeout_s: float = 10.0) -> A
     statement = sql.strip().rstrip(";").rstrip()
     if not statement:
         raise StoreError("there is no SQL to run")
+    if "\0" in statement or not _is_utf8(statement):
+        raise StoreError("the SQL has a NUL, or bytes that are not UTF-8")
+    if not 0 < timeout_s <= _LONGEST_S:  # NaN neither
+        raise StoreError(f"a query may take from 0 to {_LONGEST_S:g} seconds, not {timeout_s:g}")
+    limit = min(limit, _MOST_ROWS)
     if parsed.get_backend_name() == "sqlite":
         return _sqlite(parsed, statement, limit, timeout_s)
     return _postgres(parsed, statement, limit, timeout_s)
+
+
+def _is_utf8(text: str) -> bool:
+    """Whether it can be sent: what a shell hands over that is not UTF-8 comes as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _sqlite(url: URL, sql: str, limit: int, timeout_s: float) -> Answer:

@@ -21,7 +21,6 @@ from typing import Any
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from kbsync.errors import KbsyncError, LeaseHeld, SourceError, Stopped, StoreError
@@ -31,6 +30,7 @@ from kbsync.store.engine import Store
 from kbsync.store.leases import Fence
 from kbsync.store.tables import RunStatus, Wants
 from kbsync.sync.clock import now
+from kbsync.sync.cron import cron_trigger
 from kbsync.sync.follower import Follower
 from kbsync.sync.progress import Progress
 from kbsync.sync.pruning import prune
@@ -50,13 +50,13 @@ _BEHIND_S = 60.0  # between two tries to read what the endpoint did not show yet
 def schedule_of(settings: ScheduleSettings) -> Any:
     """The APScheduler trigger: cron where one is given, else the interval. Times are UTC."""
     if settings.cron is not None:
-        return CronTrigger.from_crontab(settings.cron, timezone=UTC)
+        return cron_trigger(settings.cron, "schedule.cron")
     return IntervalTrigger(minutes=settings.interval_minutes or 60.0, timezone=UTC)
 
 
 def reconcile_schedule(settings: ScheduleSettings) -> Any:
     """The APScheduler trigger of the full pass, or None where there is none."""
-    return None if settings.reconcile == "off" else CronTrigger.from_crontab(settings.reconcile, timezone=UTC)
+    return None if settings.reconcile == "off" else cron_trigger(settings.reconcile, "schedule.reconcile")
 
 
 def reconcile_overdue(store: Store, schedule: Any, at: datetime) -> bool:
