@@ -12,7 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -37,6 +37,7 @@ from pydantic_settings import (
 )
 
 from kbsync import __version__
+from kbsync.crontab import crontab_fields
 from kbsync.errors import ConfigError, one_line
 from kbsync.facts import is_entity_id, is_item_id, is_property_id
 
@@ -467,6 +468,21 @@ class TrustSettings(Section):
         return url
 
 
+_HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
+
+
+def quiet_hours(text: str) -> tuple[time, time]:
+    """`22:00-06:00` as begin and end. Raises ValueError for anything else, and for hours that are none or all."""
+    found = _HOURS.fullmatch(text)
+    if found is None:
+        raise ValueError(f'{text!r} is not hours such as "22:00-06:00"')
+    hours = [int(one) for one in found.groups()]
+    start, end = time(hours[0], hours[1]), time(hours[2], hours[3])
+    if start == end:
+        raise ValueError("quiet hours must end at another time than they begin")
+    return start, end
+
+
 class ScheduleSettings(Section):
     """When the daemon syncs. Give an interval or a cron line, not both; a cron line replaces the default."""
 
@@ -476,19 +492,43 @@ class ScheduleSettings(Section):
     reconcile: str = Field(
         "0 4 * * 0", description="when everything tracked is compared, as a cron line in UTC; `off`: never"
     )
+    jitter_s: float = Field(
+        0.0, ge=0, le=86_400, description="most seconds by which each time is put off, drawn anew for each"
+    )
+    quiet_hours: str | None = Field(
+        None, description="hours in UTC in which nothing starts by itself, such as `22:00-06:00`"
+    )
+    stall_s: float = Field(
+        1800.0,
+        ge=60,
+        description="seconds without progress after which the service manager's watchdog is no longer fed",
+    )
 
     @field_validator("cron", "reconcile")
     @classmethod
     def _five_fields(cls, cron: str | None, info: ValidationInfo) -> str | None:
-        never = cron is None or (cron == "off" and info.field_name == "reconcile")
-        if cron is not None and not never and len(cron.split()) != 5:
-            raise ValueError("a cron line has five fields: minute, hour, day, month, weekday")
+        if cron is not None and not (cron == "off" and info.field_name == "reconcile"):
+            crontab_fields(cron)
         return cron
+
+    @field_validator("quiet_hours", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        return None if value == "off" else value  # TOML has no null
+
+    @field_validator("quiet_hours")
+    @classmethod
+    def _window(cls, hours: str | None) -> str | None:
+        if hours is not None:
+            quiet_hours(hours)
+        return hours
 
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
         if {"interval_minutes", "cron"} <= self.model_fields_set and self.interval_minutes and self.cron:
             raise ValueError("give interval_minutes or cron, not both")
+        if self.cron is None and self.jitter_s > 60 * (self.interval_minutes or 60.0):
+            raise ValueError("jitter_s is longer than the interval")
         return self
 
 

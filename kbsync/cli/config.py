@@ -7,7 +7,12 @@ import click
 from kbsync.cli import show
 from kbsync.cli.state import State, json_option, pass_state
 
-EXAMPLES = ("wikidata", "embedded", "relations")
+EXAMPLES = {
+    "wikidata": "wikidata.toml",
+    "embedded": "embedded.toml",
+    "relations": "relations.toml",
+    "systemd": "kbsync.service",
+}
 
 
 @click.group("config", short_help="Show the settings; print files to start from.")
@@ -45,12 +50,12 @@ def show_settings(state: State) -> None:
 
 
 @command.command("example", short_help="Print a file to start from.")
-@click.argument("name", type=click.Choice(EXAMPLES))
+@click.argument("name", type=click.Choice(list(EXAMPLES)))
 def example(name: str) -> None:
     """Print a file that ships with kbsync, to save and change.
 
     `wikidata` are settings for the public query service, `embedded` those of the demo, `relations` is the
-    catalogue of prompts (docs/relations.md).
+    catalogue of prompts (docs/relations.md), `systemd` a unit for the daemon.
 
     \b
     Example:
@@ -58,4 +63,4 @@ def example(name: str) -> None:
     """
     from kbsync.settings import share
 
-    click.echo(share(f"config/{name}.toml").read_text(encoding="utf-8"), nl=False)
+    click.echo(share(f"config/{EXAMPLES[name]}").read_text(encoding="utf-8"), nl=False)

@@ -32,6 +32,8 @@ COMMANDS = {
     "reconcile": "kbsync.cli.reconcile",
     "run": "kbsync.cli.run",
     "trigger": "kbsync.cli.trigger",
+    "pause": "kbsync.cli.pause",
+    "resume": "kbsync.cli.resume",
     "status": "kbsync.cli.status",
     "history": "kbsync.cli.history",
     "held": "kbsync.cli.held",

@@ -54,10 +54,16 @@ class State:
     @contextmanager
     def bench(self) -> Iterator[Workbench]:
         """Everything that needs the model. Raises the KbsyncError of whatever can't be opened."""
+        from kbsync.errors import Stopped
+        from kbsync.sync.stopping import ending_in_time
         from kbsync.sync.workbench import Workbench
 
         quieten()
-        with Workbench(self.settings(), self.progress()) as bench:
+        settings = self.settings()
+        with (
+            ending_in_time(settings.store.url, Stopped.exit_code),
+            Workbench(settings, self.progress()) as bench,
+        ):
             yield bench
 
     def progress(self) -> Progress:

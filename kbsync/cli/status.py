@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from kbsync.facts import EndpointState
     from kbsync.settings import Settings
     from kbsync.store.checkpoints import Checkpoint
+    from kbsync.store.pauses import Pause
     from kbsync.store.reconciles import LastReconcile
     from kbsync.sync.watched import Watched
 
@@ -47,16 +49,18 @@ def command(state: State, runs: int) -> None:
 
 
 def _look(tx: Session, settings: Settings, limit: int) -> dict[str, Any]:
-    from kbsync.cli import ledger
-    from kbsync.store import checkpoints, endpoints, holds, known, reconciles, requests, runs, triggers
+    from kbsync.cli import ledger, pause
+    from kbsync.store import checkpoints, endpoints, holds, known, pauses, reconciles, requests, runs, triggers
+    from kbsync.sync.clock import now
     from kbsync.sync.room import last_room
     from kbsync.sync.watched import watches_of
 
-    live = checkpoints.live(tx)
+    live, paused = checkpoints.live(tx), pauses.paused(tx, now())
     running = runs.running(tx)
     return {
         "live": _live(live.checkpoint, live.at, checkpoints.servable(tx)) if live and live.checkpoint else None,
-        "daemon": _daemon(tx),
+        "daemon": _daemon(tx, paused),
+        "pause": pause.as_data(paused),
         "running": {"run": running.id, "stage": running.stage, "started_at": running.started_at}
         if running
         else None,
@@ -106,7 +110,7 @@ def _reconcile(last: LastReconcile | None) -> dict[str, Any] | None:
     }
 
 
-def _daemon(tx: Session) -> dict[str, Any] | None:
+def _daemon(tx: Session, pause: Pause | None) -> dict[str, Any] | None:
     from kbsync.store import daemons
     from kbsync.sync.clock import now
     from kbsync.sync.daemon import PATIENCE
@@ -120,12 +124,14 @@ def _daemon(tx: Session) -> dict[str, Any] | None:
         "pid": last.pid,
         "started_at": last.started_at,
         "beat_at": last.beat_at,
-        "next_run_at": last.next_run_at,
+        "next_run_at": _next_run(last.next_run_at, pause),
         "stopped_at": last.stopped_at,
     }
 
 
 def _print(found: Mapping[str, Any]) -> None:
+    from kbsync.cli.pause import words as pause_words
+
     live, daemon, running = found["live"], found["daemon"], found["running"]
     table = [
         ["store", found["store"]],
@@ -143,6 +149,8 @@ def _print(found: Mapping[str, Any]) -> None:
         ["held", _counts(found["held"]) or "none"],
     ]
     table.insert(3, ["reconcile", _reconcile_words(found["reconcile"])])
+    if found["pause"] is not None:
+        table.insert(3, ["paused", pause_words(found["pause"])])
     if found["room"] is not None:
         table.insert(2, ["room", found["room"].words()])
     for one in found["endpoints"]:
@@ -160,6 +168,13 @@ def _print(found: Mapping[str, Any]) -> None:
             show.line(f"warning: {warning}", "yellow")
     if found["runs"]:
         _print_runs(found["runs"])
+
+
+def _next_run(told: datetime | None, pause: Pause | None) -> datetime | None:
+    """When a run starts by itself next. What the daemon told last may be from before the pause."""
+    if pause is None or told is None:
+        return told
+    return None if pause.until is None else max(told, pause.until)
 
 
 def _daemon_words(daemon: Mapping[str, Any] | None) -> str:

@@ -206,6 +206,16 @@ def first_started(tx: Session) -> datetime | None:
     return tx.scalar(select(RunRow.started_at).order_by(RunRow.id).limit(1))
 
 
+def last_started(tx: Session, ended: Collection[RunStatus], besides: str) -> datetime | None:
+    """When the last run that ended in one of these ways began, leaving out those of one trigger."""
+    return tx.scalar(
+        select(RunRow.started_at)
+        .where(RunRow.status.in_(ended), RunRow.trigger != besides)
+        .order_by(RunRow.id.desc())
+        .limit(1)
+    )
+
+
 def stages(tx: Session, run_id: int) -> Sequence[Stage]:
     """The run's stages in the order in which they were entered."""
     rows = tx.scalars(

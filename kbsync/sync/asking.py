@@ -27,6 +27,8 @@ def asking(bench: Workbench) -> Iterator[SparqlClient]:
     def keep(state: EndpointState) -> None:
         with bench.store.begin() as tx:
             endpoints.save_endpoint(tx, state, now())
+        if bench.alive is not None:
+            bench.alive()
 
     guard = Guard(settings, state, keep)
     try:

@@ -1,95 +1,53 @@
-"""The daemon: syncs and reconciles on schedule, when triggered through the store, and at once when overdue.
+"""The daemon: syncs and reconciles by its agenda, when triggered through the store, and at once when overdue.
 
-One thread works, so two runs never overlap; missed times are coalesced into one run. One daemon leads a store: it
-holds the leader's lease, whose epoch each of its writes checks. Another one is refused, or stands by and takes over
-when the leader is gone.
+One thread works, so two runs never overlap. One daemon leads a store: it holds the leader's lease, whose epoch each
+of its writes checks. Another one is refused, or stands by and takes over when the leader is gone.
 """
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from contextlib import ExitStack
+from datetime import datetime, timedelta
 from types import FrameType
-from typing import Any
 
 import structlog
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.interval import IntervalTrigger
 
 from kbsync.errors import KbsyncError, LeaseHeld, SourceError, Stopped, StoreError
-from kbsync.settings import ScheduleSettings, Settings, duration
-from kbsync.store import daemons, leases, prunes, reconciles, runs, touches, triggers
+from kbsync.settings import Settings, duration
+from kbsync.store import pauses, touches, triggers
 from kbsync.store.engine import Store
 from kbsync.store.leases import Fence
-from kbsync.store.tables import RunStatus, Wants
+from kbsync.store.pauses import Pause
+from kbsync.store.tables import Wants
 from kbsync.sync.clock import now
-from kbsync.sync.cron import cron_trigger
 from kbsync.sync.follower import Follower
+from kbsync.sync.leading import PATIENCE, Leadership
+from kbsync.sync.notify import Notifier
+from kbsync.sync.overdue import look_back, prune_overdue
 from kbsync.sync.progress import Progress
 from kbsync.sync.pruning import prune
+from kbsync.sync.pulse import Pulse, Ticking, Watchdog
 from kbsync.sync.reconcile import ReconcileReport, reconcile_once
 from kbsync.sync.run import STREAM, Report, sync_once
+from kbsync.sync.stopping import ending_in_time
+from kbsync.sync.timetable import Agenda
 from kbsync.sync.workbench import Workbench
+
+__all__ = ["PATIENCE", "Daemon", "run_daemon"]
+
+Work = Callable[[Workbench, str], Report | ReconcileReport]
 
 log = structlog.get_logger("kbsync")
 
-PATIENCE = timedelta(seconds=60)  # a daemon that has not beaten for so long is gone
-_BEAT_S = 10.0
+_AGAIN = timedelta(seconds=60)  # until work is tried again that another process's run has kept from starting
 _BURST_S = 5.0  # between two runs that the stream asks for: edits come in bursts
+_FOLLOWER_S = 2.0  # that the end waits for the stream's thread, which a silent connection may hold
 _PRUNE_LOOK_S = 60.0  # between two looks whether it is time to prune
 _BEHIND_S = 60.0  # between two tries to read what the endpoint did not show yet
-
-
-def schedule_of(settings: ScheduleSettings) -> Any:
-    """The APScheduler trigger: cron where one is given, else the interval. Times are UTC."""
-    if settings.cron is not None:
-        return cron_trigger(settings.cron, "schedule.cron")
-    return IntervalTrigger(minutes=settings.interval_minutes or 60.0, timezone=UTC)
-
-
-def reconcile_schedule(settings: ScheduleSettings) -> Any:
-    """The APScheduler trigger of the full pass, or None where there is none."""
-    return None if settings.reconcile == "off" else cron_trigger(settings.reconcile, "schedule.reconcile")
-
-
-def reconcile_overdue(store: Store, schedule: Any, at: datetime) -> bool:
-    """Whether a full pass should have been made since the last one; where none ever was, since the first run."""
-    with store.read() as tx:
-        last = reconciles.latest(tx)
-        since = last.started_at if last is not None else runs.first_started(tx)
-    if schedule is None or since is None:
-        return False
-    due = schedule.get_next_fire_time(since, since + timedelta(seconds=1))
-    return due is not None and due <= at
-
-
-def overdue(store: Store, schedule: Any, at: datetime) -> bool:
-    """Whether a run should have started since the last one that reached its end (or none ever did)."""
-    ended = (RunStatus.PUBLISHED, RunStatus.UNCHANGED, RunStatus.REJECTED, RunStatus.WAITING)
-    with store.read() as tx:
-        last = next(
-            (run for run in runs.runs(tx, limit=200) if run.status in ended and run.trigger != STREAM), None
-        )
-    if last is None:
-        return True
-    due = schedule.get_next_fire_time(last.started_at, last.started_at + timedelta(seconds=1))
-    return due is not None and due <= at
-
-
-def prune_overdue(store: Store, every: timedelta, at: datetime) -> bool:
-    """Whether it is time to prune: never when `every` is 0, else so long after the last time, whoever pruned."""
-    if not every:
-        return False
-    with store.read() as tx:
-        last = prunes.last_prune(tx)
-    return last is None or last + every <= at
 
 
 class Daemon:
@@ -102,20 +60,19 @@ class Daemon:
         sync: Callable[[Workbench, str], Report] = sync_once,
         reconcile: Callable[[Workbench, str], ReconcileReport] = reconcile_once,
         standby: bool = False,
+        notifier: Notifier | None = None,
     ):
         self.settings = settings
-        self.bench = Workbench(settings, progress)
-        self._sync, self._reconcile = sync, reconcile
+        self._notifier, self._pulse = notifier or Notifier(), Pulse()
+        self._watchdog = Watchdog(self._pulse, self._notifier, settings.schedule.stall_s)
+        self.bench = Workbench(settings, Ticking(progress, self._pulse, self._notifier), self._pulse.beat)
+        self._work_of: dict[Wants, Work] = {Wants.SYNC: sync, Wants.RECONCILE: reconcile}
         self._stop = threading.Event()
-        self._due, self._reconcile_due = threading.Event(), threading.Event()
         self._touched = threading.Event()
         self._looked_at = 0.0
         self._pruned_at = float("-inf")
-        self._schedule = schedule_of(settings.schedule)
-        self._reconcile_schedule = reconcile_schedule(settings.schedule)
-        self._daemon_id = 0
+        self._agenda = Agenda.of(settings.schedule)
         self._standby = standby
-        self._lost: LeaseHeld | None = None
 
     def stop(self) -> None:
         """Ask the daemon to end; safe from a signal handler."""
@@ -127,58 +84,41 @@ class Daemon:
         Raises LeaseHeld when another daemon is up on this store (one that stands by waits for its end instead), and
         when another one has taken over from this one.
         """
-        store = self.bench.store
         try:
-            fence = self._await_lead(store)
-            if fence is None:
-                return
-            with store.fenced(fence):
-                self._work(store)
+            store = self.bench.store
+            self._leadership = Leadership(store, self._stop)
+            with self._watchdog.watching():
+                fence = self._lead()
+                if fence is not None:
+                    with store.fenced(fence):
+                        self._work(store)
         finally:
+            self._notifier.stopping()
             self.bench.close()
-        if self._lost is not None:
-            raise self._lost
+        if self._leadership.lost is not None:
+            raise self._leadership.lost
+
+    def _lead(self) -> Fence | None:
+        """The leader's lease, at once or when the leader is gone; None when told to stop before that."""
+        if not self._standby:
+            return self._leadership.take()
+        return self._leadership.stand_by(self.settings.schedule.poll_s, self._stands_by)
+
+    def _stands_by(self) -> None:
+        self._pulse.beat()
+        self._notifier.ready()
+        self._notifier.status("standing by: another daemon leads")
 
     def _work(self, store: Store) -> None:
-        scheduler = BackgroundScheduler(timezone=UTC, executors={"default": ThreadPoolExecutor(1)})
-        job = scheduler.add_job(
-            self._due.set, self._schedule, coalesce=True, max_instances=1, misfire_grace_time=None
-        )
-        if self._reconcile_schedule is not None:
-            scheduler.add_job(
-                self._reconcile_due.set, self._reconcile_schedule, coalesce=True, misfire_grace_time=None
-            )
-        scheduler.start()
-        beating = threading.Thread(target=self._beat, args=(job,), daemon=True)
-        beating.start()
-        follower = self._follow()
-        try:
-            self._catch_up(store)
-            self._loop(store)
-        finally:
-            self._stop.set()
+        self._notifier.ready()
+        with ExitStack() as stack:
+            stack.enter_context(self._leadership.beating())
+            follower = self._follow()
             if follower is not None:
-                follower.stop()
-            scheduler.shutdown(wait=False)
-            beating.join(timeout=_BEAT_S)
-            with suppress(StoreError, LeaseHeld), store.begin() as tx:
-                daemons.stop(tx, self._daemon_id, now())
-
-    def _catch_up(self, store: Store) -> None:
-        """Run at once what should have run while no daemon was up; wait for a store that is gone."""
-        while not self._stop.is_set():
-            try:
-                late = overdue(store, self._schedule, now())
-                reconcile_late = reconcile_overdue(store, self._reconcile_schedule, now())
-            except StoreError as error:
-                log.warning("the store can't be read", error=str(error))
-                self._stop.wait(self.settings.schedule.poll_s)
-                continue
-            if late:
-                self._once(self._sync, "startup")
-            if reconcile_late:
-                self._reconcile_due.set()
-            return
+                stack.callback(follower.stop, _FOLLOWER_S)
+            stack.callback(self._stop.set)
+            if self._look_back(store):
+                self._loop(store)
 
     def _follow(self) -> Follower | None:
         """Follow the mutation stream, where the settings want it: a touched item is read within seconds."""
@@ -189,98 +129,64 @@ class Daemon:
         follower.start()
         return follower
 
-    def _await_lead(self, store: Store) -> Fence | None:
-        """Become the leader, at once or when the leader is gone; None when told to stop before that."""
-        if not self._standby:
-            return self._register(store)
-        told = False
+    def _look_back(self, store: Store) -> bool:
+        """See what should have been done while no daemon was up, and do it; wait for a store that is gone. False
+        when told to stop before that."""
         while not self._stop.is_set():
-            pause_s = self.settings.schedule.poll_s
             try:
-                return self._register(store)
-            except LeaseHeld as error:
-                if not told:
-                    log.info("standing by", reason=str(error))
-                told = True
-            except StoreError as error:  # the leader can't beat now either: it is given time to before it is judged
-                log.warning("standing by; the store can't be reached", error=str(error))
-                pause_s = 2 * _BEAT_S
-            self._stop.wait(pause_s)
-        return None
-
-    def _register(self, store: Store) -> Fence:
-        """Take the leader's lease. Raises LeaseHeld while another daemon is up. What the one before has left
-        running is over: its writes are refused from now on."""
-        with store.begin() as tx:
-            others = [d for d in daemons.up(tx, now(), PATIENCE) if self._alive(d)]
-            if others:
-                raise LeaseHeld(
-                    f"a daemon runs on this store already (pid {others[0].pid} on {others[0].host}); stop it "
-                    "first, or let this one stand by: `kbsync run --standby`"
-                )
-            gone = daemons.displace(tx, now())
-            runs.interrupt_stale_runs(tx, now(), gone=[(one.host, one.pid) for one in gone])
-            fence = leases.take(tx, leases.LEADER)
-            self._daemon_id = daemons.start(tx, socket.gethostname(), os.getpid(), now())
-        log.info("daemon started", daemon=self._daemon_id, pid=os.getpid(), epoch=fence.epoch)
-        return fence
-
-    @staticmethod
-    def _alive(daemon: daemons.Daemon) -> bool:
-        """Another host's daemon is believed; one of this host must have a process."""
-        return daemon.host != socket.gethostname() or runs.process_alive(daemon.pid)
-
-    def _beat(self, job: Any) -> None:
-        """Tell the store every few seconds that this daemon is up, and when it runs next."""
-        while True:
-            try:
-                with suppress(StoreError), self.bench.store.begin() as tx:
-                    daemons.beat(tx, self._daemon_id, now(), job.next_run_time)
-            except LeaseHeld as error:
-                self._give_up(error)
-            if self._stop.wait(_BEAT_S):
-                return
-
-    def _see_who_leads(self) -> None:
-        """End this daemon when another one has taken over."""
-        try:
-            with suppress(StoreError), self.bench.store.begin():
-                pass  # that it begins is what is asked
-        except LeaseHeld as error:
-            self._give_up(error)
-
-    def _give_up(self, error: LeaseHeld) -> None:
-        if self._lost is None:
-            log.error("another daemon has taken over", error=str(error))
-        self._lost = error
-        self._stop.set()
+                look_back(store, self._agenda, now())
+                pause = self._pause(store)
+            except StoreError as error:
+                log.warning("the store can't be read", error=str(error))
+                self._pulse.beat()
+                self._stop.wait(self.settings.schedule.poll_s)
+                continue
+            if self._agenda.due(now(), pause) is Wants.SYNC:
+                self._start(Wants.SYNC, "startup")
+            return True
+        return False
 
     def _loop(self, store: Store) -> None:
         while not self._stop.is_set():
-            if self._due.is_set():
-                self._due.clear()
-                self._once(self._sync, "schedule")
-            elif Wants.SYNC in (wanted := self._triggered(store)):
-                self._once(self._sync, "trigger")
-            elif Wants.RECONCILE in wanted:
-                self._once(self._reconcile, "trigger")
-            elif self._touches(store):
-                self._once(self._sync, STREAM)
-            elif self._reconcile_due.is_set():
-                self._reconcile_due.clear()
-                self._once(self._reconcile, "schedule")
-            else:
-                self._prune(store)
+            self._pulse.beat()
+            try:
+                self._turn(store)
+            except StoreError as error:
+                log.warning("the store can't be read", error=str(error))
             # Also after a run: a trigger that could not be taken (another process syncs) is not tried in a rush.
             self._stop.wait(self.settings.schedule.poll_s)
 
-    def _triggered(self, store: Store) -> set[Wants]:
-        try:
-            with store.read() as tx:
-                return {one.wants for one in triggers.waiting(tx)}
-        except StoreError as error:
-            log.warning("the store can't be read", error=str(error))
-            return set()
+    def _turn(self, store: Store) -> None:
+        """Start what is due or asked for, one thing at most. Who asks gets a run at any time; the rest is held back
+        in quiet hours and in a pause. Raises StoreError when the store can't be read."""
+        at, pause = now(), self._pause(store)
+        self._tell(at, pause)
+        due, free = self._agenda.due(at, pause), self._agenda.free(at, pause)
+        if due is Wants.SYNC:
+            self._start(Wants.SYNC, "schedule")
+            return
+        with store.read() as tx:
+            wanted = {one.wants for one in triggers.waiting(tx)}
+        if wanted:
+            self._start(Wants.SYNC if Wants.SYNC in wanted else Wants.RECONCILE, "trigger")
+        elif free and self._touches(store):
+            self._once(self._work_of[Wants.SYNC], STREAM)
+        elif due is Wants.RECONCILE:
+            self._start(Wants.RECONCILE, "schedule")
+        elif free:
+            self._prune(store)
+
+    def _pause(self, store: Store) -> Pause | None:
+        with store.read() as tx:
+            return pauses.paused(tx, now())
+
+    def _tell(self, at: datetime, pause: Pause | None) -> None:
+        """Let the heartbeat and the service manager know what comes next."""
+        following = self._agenda.next_sync(at, pause)
+        self._leadership.runs_next(following)
+        state = "idle" if pause is None else "paused"
+        words = "none" if following is None else f"{following:%Y-%m-%d %H:%M} UTC"
+        self._notifier.status(f"{state}; next sync: {words}")
 
     def _touches(self, store: Store) -> bool:
         """Whether the stream has touched something, or the endpoint was behind with what it touched before."""
@@ -289,13 +195,10 @@ class Daemon:
         if not self.settings.source.stream or since < (_BURST_S if news else _BEHIND_S):
             return False
         self._looked_at = time.monotonic()
+        with store.read() as tx:
+            pending = bool(touches.pending(tx))
         self._touched.clear()
-        try:
-            with store.read() as tx:
-                return news or bool(touches.pending(tx))
-        except StoreError as error:
-            log.warning("the store can't be read", error=str(error))
-            return False
+        return news or pending
 
     def _prune(self, store: Store) -> None:
         """Prune when it is time. A failure is logged, and tried again with the next look."""
@@ -312,8 +215,20 @@ class Daemon:
         except KbsyncError as error:
             log.warning("not pruned", error=str(error))
 
-    def _once(self, work: Callable[[Workbench, str], Report | ReconcileReport], trigger: str) -> None:
-        """One run. A failure is logged and stored; the daemon goes on to the next time."""
+    def _start(self, wants: Wants, trigger: str) -> None:
+        """A whole run of a kind, from whose begin on its timetable counts. Where another process's run keeps it
+        from starting, it is tried again in a minute."""
+        at = now()
+        timetable = self._agenda.sync if wants is Wants.SYNC else self._agenda.reconcile
+        due = timetable.next_time(at)
+        timetable.start(at)
+        self._leadership.runs_next(self._agenda.sync.next_time(at))
+        if not self._once(self._work_of[wants], trigger):
+            timetable.wait_until(max(due or at, now() + _AGAIN))
+
+    def _once(self, work: Work, trigger: str) -> bool:
+        """One run; False when another process has the lease. A failure is logged and stored; the daemon goes on to
+        the next time."""
         try:
             report = work(self.bench, trigger)
         except Stopped as error:
@@ -323,7 +238,8 @@ class Daemon:
             log.warning("the source can't be read; the next run tries again", error=str(error))
         except LeaseHeld as error:
             log.warning("another process has the lease", error=str(error))
-            self._see_who_leads()
+            self._leadership.see()
+            return False
         except KbsyncError as error:
             log.error("run failed", error=str(error))
         except Exception:  # a fault of ours: its run says failed, and the next one may well succeed
@@ -333,25 +249,28 @@ class Daemon:
                 "run ended", run=report.run_id, status=str(report.status), reason=report.reason,
                 seconds=round(report.seconds, 1),
             )  # fmt: skip
+        return True
 
 
 def run_daemon(settings: Settings, progress: Progress, standby: bool = False) -> None:
     """Run the daemon until SIGTERM or Ctrl-C, which end a run under way at its last committed step.
 
-    `standby` waits while another daemon leads, and takes over when it is gone.
+    `standby` waits while another daemon leads, and takes over when it is gone. Where a service manager asks for it
+    (systemd's `NOTIFY_SOCKET`), it is told of the daemon's state, and its watchdog is fed while the work advances.
     """
-    daemon = Daemon(settings, progress, standby=standby)
+    daemon = Daemon(settings, progress, standby=standby, notifier=Notifier.from_environment())
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         del number, frame
         daemon.stop()
         raise KeyboardInterrupt
 
-    before = {s: signal.signal(s, on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        daemon.run()
-    except KeyboardInterrupt:
-        log.info("daemon stopped")
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with ending_in_time(settings.store.url, exit_code=0):
+        before = {s: signal.signal(s, on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            daemon.run()
+        except KeyboardInterrupt:
+            log.info("daemon stopped")
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

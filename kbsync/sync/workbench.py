@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -41,8 +41,14 @@ class Workbench:
     Raises the KbsyncError of whatever can't be opened, when it is first asked for.
     """
 
-    def __init__(self, settings: Settings, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        progress: Progress | None = None,
+        alive: Callable[[], None] | None = None,
+    ) -> None:
         self.settings = settings
+        self.alive = alive  # to be called whenever the work has advanced, where somebody wants to know
         self.progress: Progress = progress or Silent()
         self.sentences: list[str] | None = None  # stand in for the store's facts in C, where they are set in time
         self.follows_stream = False  # a thread of this process does, so a run need not read it
@@ -84,7 +90,10 @@ class Workbench:
 
         with self.progress.stage("load model") as task:
             task.describe(self.settings.model.base)
-            return load_base(self.settings.model)
+            base = load_base(self.settings.model)
+        if self.alive is not None:
+            _tell_of_layers(base.model, self.alive)
+        return base
 
     @cached_property
     def editor(self) -> Editor:
@@ -228,3 +237,14 @@ class Workbench:
         if first is not None:
             raise first
         return {}, None
+
+
+def _tell_of_layers(model: Any, alive: Callable[[], None]) -> None:
+    """Call `alive` after each layer that is run: one batch may take longer than anybody waits."""
+    from kbsync.edit.adapters import Adapter
+
+    def hook(*_: object) -> None:  # a function, which copies of the layers share; a method would be copied along
+        alive()
+
+    for layer in Adapter(model).layers:
+        layer.register_forward_hook(hook)

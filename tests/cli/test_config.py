@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import configparser
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from kbsync.cli.config import EXAMPLES
 from kbsync.cli.main import cli
 from kbsync.cli.origins import effective
 from kbsync.settings import Settings, load_settings
@@ -92,13 +96,32 @@ def test_a_wrong_value_is_named(call: Call, monkeypatch: pytest.MonkeyPatch) -> 
     assert "edit.steps" in error(call("config", "show", "--json"))["message"]
 
 
-@pytest.mark.parametrize("name", ["wikidata", "embedded", "relations"])
+@pytest.mark.parametrize("name", list(EXAMPLES))
 def test_examples_are_the_shipped_files(name: str) -> None:
     """What is printed is the file, to the byte."""
     result = CliRunner().invoke(cli, ["config", "example", name])
-    shipped = (Path(__file__).parents[2] / "config" / f"{name}.toml").read_text(encoding="utf-8")
+    shipped = (Path(__file__).parents[2] / "config" / EXAMPLES[name]).read_text(encoding="utf-8")
     assert result.stdout == shipped
-    assert tomllib.loads(result.stdout)
+    assert not EXAMPLES[name].endswith(".toml") or tomllib.loads(result.stdout)
+
+
+def test_the_unit_is_one(tmp_path: Path) -> None:
+    """It notifies, is watched, and has time to stop; systemd itself finds nothing wrong with it."""
+    text = CliRunner().invoke(cli, ["config", "example", "systemd"]).stdout
+    unit = configparser.ConfigParser(interpolation=None, strict=False)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read_string(text)
+    service = unit["Service"]
+    assert service["Type"] == "notify"
+    assert service["ExecStart"].endswith("/kbsync run")
+    assert int(service["TimeoutStopSec"]) > 10
+    assert 0 < int(service["WatchdogSec"]) < Settings().schedule.stall_s
+    tool = shutil.which("systemd-analyze")
+    if tool is not None:
+        file = tmp_path / "kbsync.service"
+        file.write_text(text.replace(service["ExecStart"], "/bin/true"))
+        done = subprocess.run([tool, "verify", "--man=no", str(file)], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, [line for line in done.stderr.splitlines() if "kbsync" in line]) == (0, [])
 
 
 def test_no_other_example() -> None:

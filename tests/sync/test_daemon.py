@@ -12,22 +12,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from kbsync.errors import EndpointDown, LeaseHeld, Stopped, StoreError
 from kbsync.settings import ScheduleSettings
-from kbsync.store import daemons, runs, triggers
+from kbsync.store import daemons, pauses, runs, triggers
 from kbsync.store.engine import Store, open_store
 from kbsync.store.tables import RunStatus, Wants
 from kbsync.sync.clock import now
-from kbsync.sync.daemon import Daemon, overdue, reconcile_overdue, reconcile_schedule, schedule_of
+from kbsync.sync.daemon import Daemon
+from kbsync.sync.notify import Notifier
+from kbsync.sync.overdue import last_reconcile, look_back
 from kbsync.sync.progress import Silent
 from kbsync.sync.reconcile import ReconcileReport
 from kbsync.sync.run import Report
+from kbsync.sync.timetable import Agenda
 from kbsync.sync.workbench import Workbench
 from tests.sync.rig import Rig
+from tests.sync.test_notify import Manager
 
 PATIENCE = timedelta(seconds=60)
 
@@ -109,15 +114,14 @@ def store(fresh: Rig) -> Iterator[Store]:
 
 def test_the_store_is_gone_as_it_starts(fresh: Rig, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A daemon that can't look back waits for the store, and then makes up for what it missed."""
-    answers: list[bool | None] = [None, None, True]
+    answers = [False, False, True]
 
-    def look(*args: object) -> bool:
-        answer = answers.pop(0)
-        if answer is None:
+    def look(store: Store, agenda: Agenda, at: datetime) -> None:
+        if not answers.pop(0):
             raise StoreError("the store can't be reached")
-        return answer
+        look_back(store, agenda, at)
 
-    monkeypatch.setattr("kbsync.sync.daemon.overdue", look)
+    monkeypatch.setattr("kbsync.sync.daemon.look_back", look)
     sync = FakeSync()
     with running(fresh, sync):
         wait_for(lambda: sync.seen == ["startup"])
@@ -182,10 +186,10 @@ def test_it_reconciles_when_that_is_overdue(fresh: Rig, store: Store) -> None:
     with running(fresh, sync, reconcile, reconcile="0 4 * * 0"):
         wait_for(lambda: reconcile.seen == ["schedule"])
         assert sync.seen == ["startup"]
-    weekly = reconcile_schedule(ScheduleSettings(reconcile="0 4 * * 0"))
-    assert not reconcile_overdue(store, weekly, now())
-    assert reconcile_overdue(store, weekly, now() + timedelta(days=7))
-    assert reconcile_schedule(ScheduleSettings(reconcile="off")) is None
+    with store.read() as tx:
+        last = last_reconcile(tx)
+    assert last is not None
+    assert now() - last < timedelta(minutes=1)
 
 
 def test_it_reconciles_on_a_trigger(fresh: Rig, store: Store) -> None:
@@ -256,6 +260,122 @@ def test_a_trigger_that_is_refused_is_not_tried_in_a_rush(fresh: Rig, store: Sto
     assert time.monotonic() - began > 0.4
 
 
+def paused(store: Store, until: datetime | None = None) -> None:
+    """Pause, as another process would."""
+    with store.begin() as tx:
+        pauses.pause(tx, "tests", now(), until, "moving")
+
+
+def resumed(store: Store) -> None:
+    with store.begin() as tx:
+        pauses.resume(tx, "tests", now())
+
+
+def test_any_number_of_triggers_in_a_run_are_one_more(fresh: Rig, store: Store) -> None:
+    """However many come while it runs, one run answers them all, and no third one follows."""
+    settled(store, now())
+    sync = FakeSync(hold=threading.Event())
+    assert sync.hold is not None
+    with running(fresh, sync):
+        first = ask(store)
+        wait_for(lambda: sync.seen == ["trigger"])
+        late = [ask(store) for _ in range(5)]
+        sync.hold.set()
+        for one in (first, *late):
+            wait_for(answered(store, one))
+        time.sleep(0.2)
+    assert sync.seen == ["trigger", "trigger"]
+    with store.read() as tx:
+        assert len({triggers.state(tx, one).taken_run for one in late}) == 1
+
+
+def test_paused_nothing_starts_but_what_is_asked_for(fresh: Rig, store: Store) -> None:
+    """An overdue daemon that is paused waits, and tells so; a trigger is answered; resumed, it catches up once."""
+    paused(store)
+    sync, full = FakeSync(), FakeReconcile()
+    with running(fresh, sync, full, interval_minutes=0.002, reconcile="* * * * *"):
+        wait_for(answered(store, ask(store)))
+        time.sleep(0.3)
+        assert sync.seen == ["trigger"]
+        with store.read() as tx:
+            one = daemons.latest(tx)
+        assert one is not None
+        assert one.next_run_at is None
+        resumed(store)
+        wait_for(lambda: "schedule" in sync.seen)
+    assert full.seen == []
+
+
+def test_a_pause_that_ends_by_itself(fresh: Rig, store: Store) -> None:
+    """At its time the work that was due begins."""
+    paused(store, now() + timedelta(seconds=0.5))
+    sync = FakeSync()
+    with running(fresh, sync):
+        assert sync.seen == []
+        wait_for(lambda: sync.seen == ["schedule"])
+
+
+def test_quiet_hours_let_only_triggers_through(fresh: Rig, store: Store) -> None:
+    """A daemon that is overdue in its quiet hours waits for their end."""
+    hours = f"{now() - timedelta(hours=1):%H:%M}-{now() + timedelta(hours=1):%H:%M}"
+    sync = FakeSync()
+    with running(fresh, sync, quiet_hours=hours):
+        time.sleep(0.2)
+        assert sync.seen == []
+        wait_for(answered(store, ask(store)))
+    assert sync.seen == ["trigger"]
+
+
+def test_the_clock_steps_back_under_a_daemon(fresh: Rig, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By two days: the next run is an interval away, and not two days."""
+    settled(store, now())
+    sync, back = FakeSync(), timedelta(0)
+    monkeypatch.setattr("kbsync.sync.daemon.now", lambda: now() - back)
+    with running(fresh, sync, interval_minutes=0.01):
+        wait_for(lambda: "schedule" in sync.seen)
+        back = timedelta(days=2)
+        seen = len(sync.seen)
+        wait_for(lambda: len(sync.seen) > seen + 1, 5)
+
+
+def test_a_run_that_was_kept_from_starting_is_tried_again(fresh: Rig, store: Store) -> None:
+    """Not at the schedule's next time, which may be a week away, but in a minute."""
+    settled(store, now() - timedelta(days=1))
+    sync = FakeSync(errors=[LeaseHeld("run 7 is running")])
+    with running(fresh, sync):
+        wait_for(lambda: sync.seen == ["startup"])
+
+        def soon() -> bool:
+            with store.read() as tx:
+                one = daemons.latest(tx)
+            return (
+                one is not None and one.next_run_at is not None and one.next_run_at < now() + timedelta(minutes=2)
+            )
+
+        wait_for(soon)
+
+
+def test_the_service_manager_is_told(fresh: Rig, store: Store, tmp_path: Path) -> None:
+    """Ready once it leads, then what it does, then that it stops; and its watchdog is fed."""
+    settled(store, now())
+    manager = Manager(str(tmp_path / "notify"))
+    settings = fresh.settings(schedule={"poll_s": 0.02, "reconcile": "off"})
+    daemon = Daemon(settings, Silent(), FakeSync(), notifier=Notifier(manager.address, 0.6))
+    thread = threading.Thread(target=daemon.run, daemon=True)
+    thread.start()
+    heard = [manager.next()]
+    while not heard[-1].startswith("STATUS=idle"):
+        heard.append(manager.next())
+    daemon.stop()
+    thread.join(20)
+    heard += manager.told()
+    manager.close()
+    assert heard.count("READY=1") == 1
+    assert "WATCHDOG=1" in heard
+    assert any(one.startswith("STATUS=idle; next sync: 20") for one in heard)
+    assert "STOPPING=1" in heard
+
+
 def test_a_failed_run_does_not_end_it(fresh: Rig, store: Store) -> None:
     """Neither an endpoint that is down nor a fault of our own ends the daemon: it runs again when asked."""
     sync = FakeSync(errors=[EndpointDown("no answer"), RuntimeError("unforeseen")])
@@ -305,20 +425,6 @@ def test_it_says_that_it_has_stopped(fresh: Rig, store: Store) -> None:
     assert one.next_run_at is None
 
 
-def test_the_schedule_of_an_interval() -> None:
-    """Minutes, from the last time on."""
-    schedule = schedule_of(ScheduleSettings(interval_minutes=90))
-    last = datetime(2024, 5, 1, 10, 15, tzinfo=UTC)
-    assert schedule.get_next_fire_time(last, last) == last + timedelta(minutes=90)
-
-
-def test_the_schedule_of_a_cron_line() -> None:
-    """A cron line is in UTC, and takes the place of the default interval."""
-    schedule = schedule_of(ScheduleSettings(cron="30 4 * * mon"))
-    wednesday = datetime(2024, 5, 1, 10, 15, tzinfo=UTC)
-    assert schedule.get_next_fire_time(None, wednesday) == datetime(2024, 5, 6, 4, 30, tzinfo=UTC)
-
-
 AT = datetime(2024, 5, 1, 12, 0, tzinfo=UTC)
 
 
@@ -347,7 +453,9 @@ def test_overdue(store: Store, ended: list[tuple[int, RunStatus]], schedule: dic
     """A run is overdue when its time came after the last one that reached an end (minutes ago, in this table)."""
     for minutes, status in ended:
         settled(store, AT - timedelta(minutes=minutes), status)
-    assert overdue(store, schedule_of(ScheduleSettings.model_validate(schedule)), AT) is due
+    agenda = Agenda.of(ScheduleSettings.model_validate(schedule))
+    look_back(store, agenda, AT)
+    assert (agenda.due(AT, None) is Wants.SYNC) is due
 
 
 def test_a_real_daemon(synced: Rig) -> None:

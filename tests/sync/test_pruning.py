@@ -15,8 +15,8 @@ from kbsync.store import checkpoints, prunes, runs
 from kbsync.store.backup import backup, restore
 from kbsync.store.engine import open_store
 from kbsync.sync.clock import now
-from kbsync.sync.daemon import prune_overdue
 from kbsync.sync.inspect import verify_checkpoint
+from kbsync.sync.overdue import prune_overdue
 from kbsync.sync.pruning import Pruned, look, prune
 from kbsync.sync.publishing import roll_back
 from tests.sync.content import Content

@@ -18,10 +18,11 @@ from sqlalchemy import text
 from kbsync.settings import duration
 from kbsync.store import prunes
 from kbsync.store.tables import RunStatus
-from kbsync.sync.daemon import prune_overdue, reconcile_overdue, reconcile_schedule
+from kbsync.sync.overdue import look_back, prune_overdue
 from kbsync.sync.pruning import prune
 from kbsync.sync.reconcile import reconcile_once
 from kbsync.sync.run import sync_once
+from kbsync.sync.timetable import Agenda
 from kbsync.sync.workbench import Workbench
 from tests.sync.clock import Clock
 from tests.sync.rig import Rig
@@ -88,7 +89,9 @@ class Year:
         self.changes += len(edits)
         world.changes(*edits)
         self.clock.set(world.now + timedelta(minutes=1))
-        if reconcile_overdue(bench.store, reconcile_schedule(settings.schedule), self.clock()):
+        agenda = Agenda.of(settings.schedule)
+        look_back(bench.store, agenda, self.clock())
+        if agenda.reconcile.due(self.clock()):
             self.reconciles += 1
             reconcile_once(bench)
         began = time.process_time()

@@ -20,7 +20,7 @@ from kbsync.store.tables.models import (
     PublicationRow,
 )
 from kbsync.store.tables.reconciles import DivergenceRow, DivergentRow, ReconcileRow
-from kbsync.store.tables.runs import DaemonRow, LeaseRow, RunRow, RunStatus, StageRow, TriggerRow, Wants
+from kbsync.store.tables.runs import DaemonRow, LeaseRow, PauseRow, RunRow, RunStatus, StageRow, TriggerRow, Wants
 from kbsync.store.tables.sources import EndpointRow, StreamOutcomeRow, StreamRow, TouchRow
 from kbsync.store.tables.trust import (
     ClassRootRow,
@@ -60,6 +60,7 @@ __all__ = [
     "LeaseRow",
     "MetricRow",
     "OutcomeRow",
+    "PauseRow",
     "PruneRow",
     "PublicationRow",
     "ReadingRow",

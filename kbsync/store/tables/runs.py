@@ -1,4 +1,4 @@
-"""Runs and what starts them: runs, their stages, triggers, daemons."""
+"""Runs and what starts them: runs, their stages, triggers, daemons, pauses."""
 
 from __future__ import annotations
 
@@ -109,3 +109,17 @@ class DaemonRow(Base):
     beat_at: Mapped[datetime]
     next_run_at: Mapped[datetime | None]
     stopped_at: Mapped[datetime | None]
+
+
+class PauseRow(Base):
+    """A stretch of time in which nothing started by itself: until `until`, or until somebody resumed it."""
+
+    __tablename__ = "pauses"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    paused_at: Mapped[datetime]
+    paused_by: Mapped[str]
+    until: Mapped[datetime | None]
+    reason: Mapped[str]
+    resumed_at: Mapped[datetime | None]
+    resumed_by: Mapped[str | None]
