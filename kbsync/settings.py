@@ -556,6 +556,25 @@ class RetentionSettings(Section):
         return None if value == "off" and info.field_name != "every" else value  # TOML has no null
 
 
+class ServeSettings(Section):
+    """What other programs may ask over HTTP: metrics, health, status, and, with a token, a run or a decision."""
+
+    enabled: bool = Field(True, description="whether `kbsync run` answers HTTP; `kbsync serve` always does")
+    host: str = Field(
+        "127.0.0.1", min_length=1, description="address to listen on; any but loopback lets other machines in"
+    )
+    port: int = Field(8420, ge=0, le=65535, description="port to listen on; 0: a free one, which the log names")
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="host names that requests may ask for besides `localhost`; addresses always may be"
+    )
+    open_reads: bool = Field(
+        False, description="whether other machines may read without a token; writing always needs one"
+    )
+    hung_after: Duration = Field(
+        "1h", description="how long the daemon's work may stand still until `/healthz` calls it hung; `0`: never"
+    )
+
+
 class Settings(BaseSettings):
     """All settings of one kbsync."""
 
@@ -575,6 +594,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     retention: RetentionSettings = RetentionSettings()
+    serve: ServeSettings = ServeSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -6,12 +6,6 @@ import click
 
 from kbsync.cli import show
 from kbsync.cli.state import State, json_option, pass_state
-from kbsync.errors import ConfigError
-
-
-def held_id(text: str) -> int | None:
-    """The number of `h12`; None when it is no such id."""
-    return int(text[1:]) if text[:1] in ("h", "H") and text[1:].isascii() and text[1:].isdecimal() else None
 
 
 @click.command("approve", short_help="Let held changes, or a run that asks, go on.")
@@ -32,20 +26,11 @@ def command(state: State, ids: tuple[str, ...], why: str | None) -> None:
       kbsync approve 42
     """
     from kbsync.cli.trigger import whoami
-    from kbsync.store import trust
     from kbsync.sync.clock import now
+    from kbsync.sync.deciding import approve
 
-    done: list[dict[str, object]] = []
     with state.store() as store, store.begin() as tx:
-        for one in dict.fromkeys(ids):
-            number = held_id(one)
-            if number is not None:
-                told = trust.decide(tx, number, True, whoami(), why, now())
-                done.append({"id": one, "fact": told.fact, "way": told.way})
-            elif one.isascii() and one.isdecimal():
-                done.append({"run": int(one), "changes": trust.approve_run(tx, int(one), whoami(), why, now())})
-            else:
-                raise ConfigError(f"{one!r} is neither an id such as h12 nor the number of a run")
+        done = approve(tx, ids, whoami(), why, now())
     if state.as_json:
         show.as_json({"approved": done})
         return

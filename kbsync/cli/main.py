@@ -31,6 +31,7 @@ COMMANDS = {
     "sync": "kbsync.cli.sync",
     "reconcile": "kbsync.cli.reconcile",
     "run": "kbsync.cli.run",
+    "serve": "kbsync.cli.serve",
     "trigger": "kbsync.cli.trigger",
     "pause": "kbsync.cli.pause",
     "resume": "kbsync.cli.resume",
@@ -46,6 +47,7 @@ COMMANDS = {
     "trace": "kbsync.cli.trace",
     "prune": "kbsync.cli.prune",
     "db": "kbsync.cli.db",
+    "token": "kbsync.cli.token",
     "tune": "kbsync.cli.tune",  # like the next one
     "bench": "kbsync.cli.bench",  # left out of installations without it
 }

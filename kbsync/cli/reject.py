@@ -5,9 +5,7 @@ from __future__ import annotations
 import click
 
 from kbsync.cli import show
-from kbsync.cli.approve import held_id
 from kbsync.cli.state import State, json_option, pass_state
-from kbsync.errors import ConfigError
 
 
 @click.command("reject", short_help="Keep a held change out for good.")
@@ -27,17 +25,11 @@ def command(state: State, ids: tuple[str, ...], why: str | None) -> None:
       kbsync reject h12 --why "a hoax"
     """
     from kbsync.cli.trigger import whoami
-    from kbsync.store import trust
     from kbsync.sync.clock import now
+    from kbsync.sync.deciding import reject
 
-    done: list[dict[str, object]] = []
     with state.store() as store, store.begin() as tx:
-        for one in dict.fromkeys(ids):
-            number = held_id(one)
-            if number is None:
-                raise ConfigError(f"{one!r} is not an id such as h12; `kbsync held` lists them")
-            told = trust.decide(tx, number, False, whoami(), why, now())
-            done.append({"id": one, "fact": told.fact, "way": told.way})
+        done = reject(tx, ids, whoami(), why, now())
     if state.as_json:
         show.as_json({"rejected": done})
         return

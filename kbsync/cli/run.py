@@ -15,16 +15,18 @@ def command(state: State, standby: bool) -> None:
 
     It stays in the foreground, logs to stderr and ends on Ctrl-C or SIGTERM, in the middle of a sync too: what
     was committed stays, and the next run goes on from there. One daemon leads a store: another one ends with code
-    11, or waits with --standby and takes over within a minute when the leader is gone.
+    11, or waits with --standby and takes over within a minute when the leader is gone. Beside its work it answers
+    HTTP on this machine (metrics, health, status: section [serve]).
 
     \b
     Example:
       kbsync -c kbsync.toml run
     """
+    from kbsync.serve.server import beside
     from kbsync.sync.daemon import run_daemon
 
     quieten()
     settings = state.settings()
     state.log(level=1)
     state.stays = "what was committed stays, and the next run goes on from there"
-    run_daemon(settings, state.progress(), standby)
+    run_daemon(settings, state.progress(), standby, beside)

@@ -6,17 +6,15 @@ Everything that is shown may come from outside. It is never read as markup, and 
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import json
-import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+
+from kbsync.plain import plain as plain
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -115,22 +113,3 @@ def line(words: str = "", style: str = "") -> None:
 def as_json(value: object) -> None:
     """Print one JSON document. A number that is not finite becomes null."""
     click.echo(json.dumps(plain(value), ensure_ascii=False, indent=2, allow_nan=False))
-
-
-def plain(value: Any) -> Any:
-    """`value` in JSON's types: dataclasses as objects, times as ISO 8601 in UTC."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(one) for one in value]
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    if isinstance(value, enum.Enum):
-        return value.value
-    if isinstance(value, PurePath):
-        return str(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

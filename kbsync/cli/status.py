@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,20 +11,7 @@ from kbsync.cli import report, show
 from kbsync.cli.state import State, json_option, pass_state
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
-    from kbsync.facts import EndpointState
-    from kbsync.settings import Settings
-    from kbsync.store.checkpoints import Checkpoint
-    from kbsync.store.pauses import Pause
-    from kbsync.store.reconciles import LastReconcile
     from kbsync.sync.watched import Watched
-
-_RUNS = """
-SELECT run, trigger, status, stage, reason, started_at, seconds, added, replaced, retired, efficacy_success,
-       efficacy_accuracy, neighborhood_before, neighborhood_after, perplexity_ratio, gate, checkpoint, facts
-FROM run_summary ORDER BY run DESC LIMIT :runs
-"""
 
 
 @click.command("status", short_help="What is live, what runs, what comes next.")
@@ -39,94 +25,15 @@ def command(state: State, runs: int) -> None:
     Example:
       kbsync status --runs 20
     """
+    from kbsync.sync.overview import status
+
     settings = state.settings()
     with state.store() as store, store.read() as tx:
-        found = {"store": store.place.removeprefix("the store "), **_look(tx, settings, runs)}
+        found = {"store": store.place.removeprefix("the store "), **status(tx, settings, runs)}
     if state.as_json:
         show.as_json({**found, "room": report.room_as_data(found["room"])})
     else:
         _print(found)
-
-
-def _look(tx: Session, settings: Settings, limit: int) -> dict[str, Any]:
-    from kbsync.cli import ledger, pause
-    from kbsync.store import checkpoints, endpoints, holds, known, pauses, reconciles, requests, runs, triggers
-    from kbsync.sync.clock import now
-    from kbsync.sync.room import last_room
-    from kbsync.sync.watched import watches_of
-
-    live, paused = checkpoints.live(tx), pauses.paused(tx, now())
-    running = runs.running(tx)
-    return {
-        "live": _live(live.checkpoint, live.at, checkpoints.servable(tx)) if live and live.checkpoint else None,
-        "daemon": _daemon(tx, paused),
-        "pause": pause.as_data(paused),
-        "running": {"run": running.id, "stage": running.stage, "started_at": running.started_at}
-        if running
-        else None,
-        "room": last_room(tx),
-        "reconcile": _reconcile(reconciles.latest(tx)),
-        "triggers_waiting": len(triggers.waiting(tx)),
-        "runs": ledger.rows(tx, _RUNS, runs=limit),
-        "watch": watches_of(tx, settings),
-        "facts": dict(known.counted(tx)),
-        "requests": dict(requests.status_counts(tx)),
-        "held": dict(holds.hold_counts(tx)),
-        "endpoints": [_endpoint(one) for one in endpoints.endpoints(tx)],
-    }
-
-
-def _endpoint(state: EndpointState) -> dict[str, Any]:
-    from kbsync.sync.clock import now
-
-    return {
-        "host": state.host,
-        "next_try_at": state.open_until if state.open_until and state.open_until > now() else None,
-        "reason": state.reason,
-        "requests": state.requests,
-        "refused": state.refused,
-        "page_size": state.page_size,
-    }
-
-
-def _live(live: Checkpoint, since: object, servable: Sequence[Checkpoint]) -> dict[str, object]:
-    """The live model; `damage`: what was found to be wrong with its files; `answers`: who stands in for it then."""
-    whole = next((one.name for one in servable if one.damage is None), None)
-    return {
-        "checkpoint": live.name, "facts": live.facts, "since": since, "damage": live.damage, "answers": whole,
-    }  # fmt: skip
-
-
-def _reconcile(last: LastReconcile | None) -> dict[str, Any] | None:
-    """The last full pass: its divergences by kind, and the relations of which it retired nothing."""
-    if last is None:
-        return None
-    return {
-        "run": last.run_id,
-        "ended_at": last.ended_at,
-        "relations": len(last.relations),
-        "divergences": {str(kind): count for kind, count in last.counts.items()},
-        "kept": {one.relation: f"{one.outcome}: {one.reason}" for one in last.relations if not one.complete},
-    }
-
-
-def _daemon(tx: Session, pause: Pause | None) -> dict[str, Any] | None:
-    from kbsync.store import daemons
-    from kbsync.sync.clock import now
-    from kbsync.sync.daemon import PATIENCE
-
-    last = daemons.latest(tx)
-    if last is None:
-        return None
-    return {
-        "up": last.is_up(now(), PATIENCE),
-        "host": last.host,
-        "pid": last.pid,
-        "started_at": last.started_at,
-        "beat_at": last.beat_at,
-        "next_run_at": _next_run(last.next_run_at, pause),
-        "stopped_at": last.stopped_at,
-    }
 
 
 def _print(found: Mapping[str, Any]) -> None:
@@ -168,13 +75,6 @@ def _print(found: Mapping[str, Any]) -> None:
             show.line(f"warning: {warning}", "yellow")
     if found["runs"]:
         _print_runs(found["runs"])
-
-
-def _next_run(told: datetime | None, pause: Pause | None) -> datetime | None:
-    """When a run starts by itself next. What the daemon told last may be from before the pause."""
-    if pause is None or told is None:
-        return told
-    return None if pause.until is None else max(told, pause.until)
 
 
 def _daemon_words(daemon: Mapping[str, Any] | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -51,6 +52,21 @@ def state_of(connection: Connection) -> SchemaState:
         return SchemaState.CURRENT
     known = {revision.revision for revision in script.walk_revisions()}
     return SchemaState.OLDER if version in known else SchemaState.NEWER
+
+
+@cache
+def head() -> str:
+    """The version of this program's schema."""
+    found = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    assert found is not None, "there are migrations"
+    return found
+
+
+def check_version(connection: Connection, where: str) -> None:
+    """Raise SchemaMismatch when an open store was upgraded, or put back, by another program; costs one query."""
+    version = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608  our name
+    if version != head():
+        refuse(state_of(connection), where)
 
 
 def check(url: str) -> SchemaState:

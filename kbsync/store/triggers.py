@@ -54,12 +54,18 @@ def finish(tx: Session, run_id: int, at: datetime) -> None:
     )
 
 
+def find(tx: Session, trigger_id: int) -> Trigger | None:
+    """How one trigger stands; None when there is none of this id."""
+    row = tx.get(TriggerRow, trigger_id, populate_existing=True)
+    return None if row is None else _trigger(row)
+
+
 def state(tx: Session, trigger_id: int) -> Trigger:
     """How one trigger stands. Raises StoreError when there is none of this id."""
-    row = tx.get(TriggerRow, trigger_id, populate_existing=True)
-    if row is None:
+    found = find(tx, trigger_id)
+    if found is None:
         raise StoreError(f"there is no trigger {trigger_id}")
-    return _trigger(row)
+    return found
 
 
 def _trigger(row: TriggerRow) -> Trigger:

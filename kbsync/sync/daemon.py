@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import datetime, timedelta
 from types import FrameType
 
@@ -63,20 +63,25 @@ class Daemon:
         notifier: Notifier | None = None,
     ):
         self.settings = settings
-        self._notifier, self._pulse = notifier or Notifier(), Pulse()
-        self._watchdog = Watchdog(self._pulse, self._notifier, settings.schedule.stall_s)
-        self.bench = Workbench(settings, Ticking(progress, self._pulse, self._notifier), self._pulse.beat)
+        self._notifier, self.pulse = notifier or Notifier(), Pulse()
+        self._watchdog = Watchdog(self.pulse, self._notifier, settings.schedule.stall_s)
+        self.bench = Workbench(settings, Ticking(progress, self.pulse, self._notifier), self.pulse.beat)
         self._work_of: dict[Wants, Work] = {Wants.SYNC: sync, Wants.RECONCILE: reconcile}
         self._stop = threading.Event()
         self._touched = threading.Event()
         self._looked_at = 0.0
         self._pruned_at = float("-inf")
         self._agenda = Agenda.of(settings.schedule)
-        self._standby = standby
+        self._standby, self._leads = standby, False
 
     def stop(self) -> None:
         """Ask the daemon to end; safe from a signal handler."""
         self._stop.set()
+
+    @property
+    def leads(self) -> bool:
+        """Whether this daemon leads its store; one that stands by, or has lost the lead, does not."""
+        return self._leads and not self._stop.is_set()
 
     def run(self) -> None:
         """Work until stopped.
@@ -105,11 +110,12 @@ class Daemon:
         return self._leadership.stand_by(self.settings.schedule.poll_s, self._stands_by)
 
     def _stands_by(self) -> None:
-        self._pulse.beat()
+        self.pulse.beat()
         self._notifier.ready()
         self._notifier.status("standing by: another daemon leads")
 
     def _work(self, store: Store) -> None:
+        self._leads = True
         self._notifier.ready()
         with ExitStack() as stack:
             stack.enter_context(self._leadership.beating())
@@ -138,7 +144,7 @@ class Daemon:
                 pause = self._pause(store)
             except StoreError as error:
                 log.warning("the store can't be read", error=str(error))
-                self._pulse.beat()
+                self.pulse.beat()
                 self._stop.wait(self.settings.schedule.poll_s)
                 continue
             if self._agenda.due(now(), pause) is Wants.SYNC:
@@ -148,7 +154,7 @@ class Daemon:
 
     def _loop(self, store: Store) -> None:
         while not self._stop.is_set():
-            self._pulse.beat()
+            self.pulse.beat()
             try:
                 self._turn(store)
             except StoreError as error:
@@ -252,11 +258,17 @@ class Daemon:
         return True
 
 
-def run_daemon(settings: Settings, progress: Progress, standby: bool = False) -> None:
+def run_daemon(
+    settings: Settings,
+    progress: Progress,
+    standby: bool = False,
+    beside: Callable[[Daemon], AbstractContextManager[object]] = nullcontext,
+) -> None:
     """Run the daemon until SIGTERM or Ctrl-C, which end a run under way at its last committed step.
 
     `standby` waits while another daemon leads, and takes over when it is gone. Where a service manager asks for it
     (systemd's `NOTIFY_SOCKET`), it is told of the daemon's state, and its watchdog is fed while the work advances.
+    `beside` is entered for as long as the daemon is there: what others see of it.
     """
     daemon = Daemon(settings, progress, standby=standby, notifier=Notifier.from_environment())
 
@@ -268,7 +280,8 @@ def run_daemon(settings: Settings, progress: Progress, standby: bool = False) ->
     with ending_in_time(settings.store.url, exit_code=0):
         before = {s: signal.signal(s, on_signal) for s in (signal.SIGTERM, signal.SIGINT)}
         try:
-            daemon.run()
+            with beside(daemon):
+                daemon.run()
         except KeyboardInterrupt:
             log.info("daemon stopped")
         finally:

@@ -16,7 +16,17 @@ from click.testing import CliRunner
 from kbsync import __version__
 from kbsync.cli.main import COMMANDS, cli
 
-HEAVY = ("torch", "transformers", "sqlalchemy", "alembic", "pydantic", "structlog", "rich", "apscheduler")
+HEAVY = (
+    "torch",
+    "transformers",
+    "sqlalchemy",
+    "alembic",
+    "pydantic",
+    "structlog",
+    "rich",
+    "apscheduler",
+    "fastapi",
+)
 
 
 def tree() -> Iterator[tuple[str, click.Command]]:

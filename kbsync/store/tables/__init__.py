@@ -1,5 +1,6 @@
-"""All tables, by room: the mirror of Wikidata, runs, edits, models, trust, watches."""
+"""All tables, by room: the mirror of Wikidata, runs, edits, models, trust, watches, access."""
 
+from kbsync.store.tables.access import TokenRow
 from kbsync.store.tables.base import Base
 from kbsync.store.tables.edits import (
     CovarianceTextRow,
@@ -75,6 +76,7 @@ __all__ = [
     "StreamOutcomeRow",
     "StreamRow",
     "TargetRow",
+    "TokenRow",
     "TouchRow",
     "TriggerRow",
     "TrustDecisionRow",

@@ -105,7 +105,7 @@ class ChangeRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"), index=True)
     at: Mapped[datetime]
-    kind: Mapped[ChangeKind]
+    kind: Mapped[ChangeKind] = mapped_column(index=True)
     subject: Mapped[str]
     relation: Mapped[str]
     old_kind: Mapped[ValueKind | None]

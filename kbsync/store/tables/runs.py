@@ -38,6 +38,7 @@ class RunRow(Base):
             sqlite_where=text("status = 'running'"),
             postgresql_where=text("status = 'running'"),
         ),
+        Index("ix_runs_status_trigger_ended_at", "status", "trigger", "ended_at"),  # counts without the settings
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)

@@ -1,0 +1,1 @@
+"""HTTP: metrics, health, status, and what a token lets programs ask for."""

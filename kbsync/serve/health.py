@@ -1,0 +1,47 @@
+"""Whether the process works, and whether it can be relied on: decisions, and what they are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from kbsync.checkpoint.manifest import FILE_NAME
+from kbsync.errors import StoreError
+from kbsync.serve.view import LEADER, SERVER, View
+from kbsync.settings import duration
+from kbsync.store import checkpoints, daemons
+from kbsync.sync.clock import now
+from kbsync.sync.daemon import PATIENCE
+
+
+def hung(view: View) -> str | None:
+    """Why `/healthz` says no: the daemon's work stands still. None while it goes on, and where there is none."""
+    limit_s = duration(view.settings.serve.hung_after).total_seconds()
+    if view.pulse is None or not limit_s or view.pulse.age_s() <= limit_s:
+        return None
+    return f"the daemon's work has stood still for {view.pulse.age_s():.0f} s; look at its log, and start it again"
+
+
+def reasons(view: View) -> list[str]:
+    """Why `/readyz` says no; an empty list when nothing speaks against it."""
+    return list(_reasons(view))
+
+
+def _reasons(view: View) -> Iterator[str]:
+    stalled = hung(view)
+    if stalled is not None:
+        yield stalled
+    try:
+        with view.door.read() as tx:
+            live = checkpoints.live(tx)
+            leader = daemons.up(tx, now(), PATIENCE)
+    except StoreError as error:
+        yield str(error)
+        return
+    model = live.checkpoint if live is not None else None
+    if model is not None and model.damage is not None:
+        yield f"the live model is damaged: {model.damage}; the next sync builds it again"
+    elif model is not None and not (Path(model.path) / FILE_NAME).is_file():
+        yield f"the live model's folder {model.path} is not there; the next sync builds it again"
+    if view.role not in (SERVER, LEADER) and not leader:
+        yield "no daemon leads the store yet; this one takes over within a minute"

@@ -1,0 +1,44 @@
+"""Decisions of people about what is held: by command, and over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from kbsync.errors import ConfigError
+from kbsync.store import trust
+
+
+def held_id(text: str) -> int | None:
+    """The number of `h12`; None when it is no such id."""
+    return int(text[1:]) if text[:1] in ("h", "H") and text[1:].isascii() and text[1:].isdecimal() else None
+
+
+def approve(tx: Session, ids: Iterable[str], by: str, why: str | None, at: datetime) -> list[dict[str, Any]]:
+    """Let held changes (`h12`) or what a run asked about (`42`) go on; all of them, or none. Raises ConfigError."""
+    done: list[dict[str, Any]] = []
+    for one in dict.fromkeys(ids):
+        number = held_id(one)
+        if number is not None:
+            told = trust.decide(tx, number, True, by, why, at)
+            done.append({"id": one, "fact": told.fact, "way": told.way})
+        elif one.isascii() and one.isdecimal():
+            done.append({"run": int(one), "changes": trust.approve_run(tx, int(one), by, why, at)})
+        else:
+            raise ConfigError(f"{one!r} is neither an id such as h12 nor the number of a run")
+    return done
+
+
+def reject(tx: Session, ids: Iterable[str], by: str, why: str | None, at: datetime) -> list[dict[str, Any]]:
+    """Keep held changes out for good; all of them, or none. Raises ConfigError."""
+    done: list[dict[str, Any]] = []
+    for one in dict.fromkeys(ids):
+        number = held_id(one)
+        if number is None:
+            raise ConfigError(f"{one!r} is not an id such as h12; `kbsync held` lists them")
+        told = trust.decide(tx, number, False, by, why, at)
+        done.append({"id": one, "fact": told.fact, "way": told.way})
+    return done
