@@ -147,13 +147,14 @@ def _folder(key: str, folder: Path) -> Check:
 
 def check_endpoint(settings: Settings) -> Iterator[Check]:
     """The endpoint answers SPARQL, and its data is fresh."""
+    from kbsync.source import breaker
     from kbsync.source.client import SparqlClient
     from kbsync.source.pull import window_end
     from kbsync.sync.clock import now
 
     source = settings.source
     state = _remembered(settings)
-    if state is not None and state.open_until is not None and state.open_until > now():
+    if state is not None and state.open_until is not None and breaker.is_open(state, now()):
         text = f"{state.host} asked to be left alone until {words(state.open_until)} UTC: {state.reason}"
         yield Check(
             "endpoint", "fail", text, "wait until then; docs/operations.md, When the source does not answer"
@@ -196,12 +197,11 @@ def check_daemon(settings: Settings) -> Iterator[Check]:
     from kbsync.store import daemons, schema
     from kbsync.store.engine import open_store
     from kbsync.sync.clock import now
-    from kbsync.sync.daemon import PATIENCE
 
     up: list[daemons.Daemon] = []
     if schema.check(settings.store.url) is schema.SchemaState.CURRENT:
         with open_store(settings.store.url, create=False) as store, store.read() as tx:
-            up = daemons.up(tx, now(), PATIENCE)
+            up = daemons.up(tx, now())
     if up:
         yield Check("daemon", "ok", f"up, process {up[0].pid} on {up[0].host}")
     else:

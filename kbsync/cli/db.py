@@ -128,11 +128,10 @@ def _nobody_works(url: str) -> None:
     from kbsync.store import daemons, runs
     from kbsync.store.engine import open_store
     from kbsync.sync.clock import now
-    from kbsync.sync.daemon import PATIENCE
 
     try:
         with open_store(url, create=False) as store, store.read() as tx:
-            up, run = daemons.up(tx, now(), PATIENCE), runs.running(tx)
+            up, run = daemons.up(tx, now()), runs.running(tx)
             busy = run is not None and now() - run.beat_at <= runs.PATIENCE
     except KbsyncError:
         return

@@ -49,13 +49,13 @@ def command(state: State, subject: str) -> None:
       kbsync history Q30
       kbsync history "President of Chile"
     """
-    from kbsync.cli import ledger
+    from kbsync.store.viewed import rows
 
     with state.store() as store, store.read() as tx:
         one = _find(tx, subject.strip())
-        label = ledger.rows(tx, "SELECT label FROM entities WHERE id = :id", id=one)
-        changes = ledger.rows(tx, _CHANGES, subject=one)
-        edits = ledger.rows(tx, _EDITS, subject=one)
+        label = rows(tx, "SELECT label FROM entities WHERE id = :id", id=one)
+        changes = rows(tx, _CHANGES, subject=one)
+        edits = rows(tx, _EDITS, subject=one)
     name = label[0]["label"] if label else None
     if state.as_json:
         show.as_json({"subject": one, "label": name, "changes": changes, "edits": edits})
@@ -67,15 +67,15 @@ def command(state: State, subject: str) -> None:
 
 def _find(tx: Session, subject: str) -> str:
     """The id that the user means. Raises ConfigError when there is none, or more than one."""
-    from kbsync.cli import ledger
     from kbsync.facts import is_entity_id
+    from kbsync.store.viewed import rows
 
     if is_entity_id(subject):
-        if not ledger.rows(tx, _KNOWN, subject=subject):
+        if not rows(tx, _KNOWN, subject=subject):
             raise ConfigError(f"the store knows no fact of {subject}")
         return subject
     for match in ("e.label = :label", "LOWER(e.label) = LOWER(:label)"):
-        ids = [row["id"] for row in ledger.rows(tx, _NAMED.replace("{match}", match), label=subject)]
+        ids = [row["id"] for row in rows(tx, _NAMED.replace("{match}", match), label=subject)]
         if len(ids) > 1:
             shown = ", ".join(ids[:10]) + (", …" if len(ids) > 10 else "")
             raise ConfigError(f"several subjects are called {subject!r}: {shown}; give one of the ids")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -43,7 +42,7 @@ def command(state: State, reason: str, until: str | None, length: str | None) ->
     end = end_of(until, length, at)
     with state.store() as store, store.begin() as tx:
         pauses.pause(tx, whoami(), at, end, " ".join(reason.split()))
-        found = as_data(pauses.paused(tx, at))
+        found = pauses.paused(tx, at)
     if state.as_json:
         show.as_json({"pause": found})
     elif found is not None:
@@ -64,18 +63,11 @@ def end_of(until: str | None, length: str | None, at: datetime) -> datetime | No
     return end
 
 
-def as_data(pause: Pause | None) -> dict[str, Any] | None:
-    """A pause for programs."""
-    if pause is None:
-        return None
-    return {"since": pause.since, "until": pause.until, "reason": pause.reason, "by": pause.by}
-
-
-def words(pause: Mapping[str, Any]) -> str:
+def words(pause: Pause) -> str:
     """A pause for people: since when, until when, by whom and why."""
-    until = f"until {show.words(pause['until'])}" if pause["until"] else "until `kbsync resume`"
-    reason = f": {pause['reason']}" if pause["reason"] else ""
-    return f"since {show.words(pause['since'])}, {until}, by {pause['by']}{reason}"
+    until = f"until {show.words(pause.until)}" if pause.until else "until `kbsync resume`"
+    reason = f": {pause.reason}" if pause.reason else ""
+    return f"since {show.words(pause.since)}, {until}, by {pause.by}{reason}"
 
 
 def _length(text: str) -> timedelta:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from kbsync.cli import show
-from kbsync.cli.pause import as_data, words
+from kbsync.cli.pause import words
 from kbsync.cli.state import State, json_option, pass_state
 from kbsync.cli.trigger import whoami
 
@@ -26,7 +26,7 @@ def command(state: State) -> None:
     from kbsync.sync.clock import now
 
     with state.store() as store, store.begin() as tx:
-        ended = as_data(pauses.resume(tx, whoami(), now()))
+        ended = pauses.resume(tx, whoami(), now())
     if state.as_json:
         show.as_json({"ended": ended})
     else:

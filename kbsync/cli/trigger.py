@@ -79,10 +79,9 @@ def _check_daemon(store: Store) -> None:
     """Raises NotRunning when nobody would answer."""
     from kbsync.store import daemons
     from kbsync.sync.clock import now
-    from kbsync.sync.daemon import PATIENCE
 
     with store.read() as tx:
-        if not daemons.up(tx, now(), PATIENCE):
+        if not daemons.up(tx, now()):
             raise NotRunning(f"no daemon is up on {store.place}; `kbsync run` starts one, `kbsync sync` syncs here")
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import structlog
 from fastapi import Body, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
 from starlette.exceptions import HTTPException
 
 from kbsync import __version__
@@ -21,7 +25,8 @@ from kbsync.store import daemons, triggers
 from kbsync.store.tables import Wants
 from kbsync.sync import deciding, overview
 from kbsync.sync.clock import now
-from kbsync.sync.daemon import PATIENCE
+
+T = TypeVar("T")
 
 log = structlog.get_logger("kbsync")
 
@@ -95,11 +100,7 @@ def _add_reads(app: FastAPI, view: View) -> None:
     @app.get("/runs/{run}")
     def run(run: int) -> Response:
         """One run with its stages, metrics and verdicts."""
-        with view.door.read() as tx:
-            found = overview.run_in_full(tx, run) if 0 < run < _MOST_ID else None
-        if found is None:
-            raise HTTPException(404, f"there is no run {run}")
-        return _json(found)
+        return _json(_numbered(view, "run", run, overview.run_in_full))
 
     @app.get("/held")
     def held(reason: str | None = None) -> Response:
@@ -110,20 +111,23 @@ def _add_reads(app: FastAPI, view: View) -> None:
     @app.get("/triggers/{trigger}")
     def trigger(trigger: int) -> Response:
         """What became of a request for a run."""
-        with view.door.read() as tx:
-            found = triggers.find(tx, trigger) if 0 < trigger < _MOST_ID else None
-        if found is None:
-            raise HTTPException(404, f"there is no trigger {trigger}")
+        found = _numbered(view, "trigger", trigger, triggers.find)
         return _json({"trigger": found.id, "wants": found.wants, "run": found.taken_run, "done_at": found.done_at})
 
 
-_MOST_ID = 2**31
+def _numbered(view: View, kind: str, number: int, look: Callable[[Session, int], T | None]) -> T:
+    """What the store has of this number. Raises HTTPException where there is nothing, or no id is so large."""
+    with view.door.read() as tx:
+        found = look(tx, number) if 0 < number < 2**31 else None
+    if found is None:
+        raise HTTPException(404, f"there is no {kind} {number}")
+    return found
 
 
 def _add_writes(app: FastAPI, view: View) -> None:
     def ask(request: Request, wants: Wants) -> Response:
         with view.door.write() as tx:
-            if not daemons.up(tx, now(), PATIENCE):
+            if not daemons.up(tx, now()):
                 raise NotRunning("no daemon is up on the store; `kbsync run` starts one")
             number = triggers.request(tx, _who(request), now(), wants)
         return _json({"trigger": number}, 202)

@@ -11,10 +11,11 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from kbsync.store import checkpoints, daemons, endpoints, prunes
+from kbsync.source import breaker
+from kbsync.store import checkpoints, daemons, endpoints, prunes, runs, triggers
 from kbsync.store.tables import RunStatus
 from kbsync.store.viewed import rows
-from kbsync.sync.daemon import PATIENCE
+from kbsync.sync import overview
 
 Sample = tuple[str, dict[str, str], float]
 Part = Callable[[Session, datetime], Iterator[Sample]]
@@ -48,8 +49,8 @@ def _runs(tx: Session, at: datetime) -> Iterator[Sample]:
     well = [when for status, when in ended.items() if status in WELL]
     if well:
         yield "kbsync_last_success_timestamp_seconds", {}, max(well).timestamp()
-    running = rows(tx, "SELECT started_at FROM runs WHERE status = 'running'")
-    yield "kbsync_running_seconds", {}, (at - running[0]["started_at"]).total_seconds() if running else 0.0
+    running = runs.running(tx)
+    yield "kbsync_running_seconds", {}, (at - running.started_at).total_seconds() if running else 0.0
 
 
 def _durations(tx: Session, at: datetime) -> Iterator[Sample]:
@@ -69,15 +70,13 @@ def _seconds(row: dict[str, Any]) -> float:
 
 def _waiting(tx: Session, at: datetime) -> Iterator[Sample]:
     del at
-    yield "kbsync_triggers_waiting", {}, _count(tx, "triggers WHERE taken_run IS NULL")
-    question = ("runs r WHERE r.status = 'waiting' AND r.id = (SELECT MAX(id) FROM runs WHERE status <> 'running') "
-                "AND NOT EXISTS (SELECT 1 FROM trust_decisions d WHERE d.question_run = r.id)")  # fmt: skip
-    yield "kbsync_approval_waiting", {}, _count(tx, question)
-    yield "kbsync_touches_waiting", {}, _count(tx, "touches")
+    yield "kbsync_triggers_waiting", {}, len(triggers.waiting(tx))
+    yield "kbsync_approval_waiting", {}, len(overview.questions(tx))
+    yield "kbsync_touches_waiting", {}, rows(tx, "SELECT COUNT(*) AS n FROM touches")[0]["n"]
 
 
 def _daemon(tx: Session, at: datetime) -> Iterator[Sample]:
-    up = daemons.up(tx, at, PATIENCE)
+    up = daemons.up(tx, at)
     yield "kbsync_daemon_up", {}, float(bool(up))
     if up and up[0].next_run_at is not None:
         yield "kbsync_daemon_next_run_timestamp_seconds", {}, up[0].next_run_at.timestamp()
@@ -97,7 +96,7 @@ def _source(tx: Session, at: datetime) -> Iterator[Sample]:
         yield "kbsync_endpoint_lag_seconds", {}, (at - newest).total_seconds()
     for one in endpoints.endpoints(tx):
         host = {"host": one.host}
-        open_until = one.open_until if one.open_until is not None and one.open_until > at else None
+        open_until = one.open_until if breaker.is_open(one, at) else None
         yield "kbsync_endpoint_requests_total", host, one.requests
         yield "kbsync_endpoint_refused_total", host, one.refused
         yield "kbsync_endpoint_refusals", host, one.refusals
@@ -187,10 +186,6 @@ def _store(tx: Session, at: datetime) -> Iterator[Sample]:
     else:
         sql = "SELECT pg_database_size(current_database()) AS n"
     yield "kbsync_store_bytes", {}, rows(tx, sql)[0]["n"]
-
-
-def _count(tx: Session, what: str) -> float:
-    return float(rows(tx, f"SELECT COUNT(*) AS n FROM {what}")[0]["n"])  # noqa: S608  our own words
 
 
 def _grouped(tx: Session, name: str, sql: str) -> Iterator[Sample]:

@@ -11,7 +11,6 @@ from kbsync.serve.view import LEADER, SERVER, View
 from kbsync.settings import duration
 from kbsync.store import checkpoints, daemons
 from kbsync.sync.clock import now
-from kbsync.sync.daemon import PATIENCE
 
 
 def hung(view: View) -> str | None:
@@ -34,7 +33,7 @@ def _reasons(view: View) -> Iterator[str]:
     try:
         with view.door.read() as tx:
             live = checkpoints.live(tx)
-            leader = daemons.up(tx, now(), PATIENCE)
+            leader = daemons.up(tx, now())
     except StoreError as error:
         yield str(error)
         return

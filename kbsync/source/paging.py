@@ -6,6 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 from kbsync.source.client import TOO_LARGE, Row, SparqlClient
 
+CHUNK = 1000  # ids of one VALUES clause
+
+
+def chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """`items` in their order, at most `size` at a time."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
 
 def select_page(client: SparqlClient, most: int, make: Callable[[int], str]) -> tuple[list[Row], int]:
     """The rows of the query that `make` gives for a number of rows, at most `most`, and that number.

@@ -15,7 +15,7 @@ from kbsync.facts import Subjects, is_entity_id
 from kbsync.settings import SourceSettings
 from kbsync.source import queries
 from kbsync.source.client import SparqlClient
-from kbsync.source.paging import select_page
+from kbsync.source.paging import chunks, select_page
 from kbsync.source.subjects import pattern_of
 
 PAGES = 20  # that one query picks subjects for
@@ -47,8 +47,7 @@ def pick(
             return
         if keys[0] <= after:
             raise BadAnswer(f"{settings.endpoint} gives a page of {relation} that does not go on after {after}")
-        for start in range(0, len(keys), most):
-            page = keys[start : start + most]
+        for page in chunks(keys, most):
             ids = [key.removeprefix(queries.ENTITY) for key in page if key.startswith(queries.ENTITY)]
             items = tuple(one for one in ids if one.startswith("Q") and is_entity_id(one))
             yield Picked(items, page[-1], len(page) - len(items))

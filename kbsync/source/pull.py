@@ -26,11 +26,10 @@ from kbsync.settings import SourceSettings
 from kbsync.source import parse, queries
 from kbsync.source.client import TOO_LARGE, Row, SparqlClient
 from kbsync.source.diff import diff, first_seen
-from kbsync.source.paging import select_chunks, select_page
+from kbsync.source.paging import CHUNK, chunks, select_chunks, select_page
 from kbsync.source.picking import Picked, pick
 from kbsync.source.subjects import NO_LONGER, members, pattern_of
 
-CHUNK = 1000  # ids of one VALUES clause
 ASK_EACH = CHUNK  # up to so many subjects their revisions are asked for at once, not their sum first
 LOSS_FLOOR = 20  # more than this and than `source.max_shrink` gone at once is an endpoint's fault
 LOSS_OF_ALL = 5  # and so is the loss of all, when there were at least as many
@@ -127,25 +126,21 @@ def first_pull(
     (from `window_end`, asked before the first query). What is edited behind the pages is the tail's.
     """
     reader = Reader(client, relation, settings, known_labels, baseline=True, subjects=subjects)
-    if subjects.ids is not None:
-        yield from listed(reader, subjects.ids, after)
-    else:
-        yield from picked(reader, after)
+    yield from everything(reader, after)
     yield Page(relation, True, Cursor(until, "") if until is not None else None)
 
 
-def picked(reader: Reader, after: str) -> Iterator[Page]:
-    """All statements of the relation on the watched subjects from the one behind `after` on, in that order."""
+def everything(reader: Reader, after: str = "") -> Iterator[Page]:
+    """All statements of the relation on the watched subjects from the one behind `after` on, in the order of their
+    IRIs; of a list also what there is of subjects that have none."""
     most = min(reader.settings.page_size, CHUNK)
+    if reader.subjects.ids is not None:
+        left = sorted(one for one in reader.subjects.ids if queries.ENTITY + one > after)
+        for ids in chunks(left, most):
+            yield replace(reader.read(ids, None), after=queries.ENTITY + ids[-1])
+        return
     for page in pick(reader.client, reader.relation, reader.subjects, reader.settings, most, after):
         yield replace(reader.read_picked(page), after=page.after)
-
-
-def listed(reader: Reader, ids: Collection[str], after: str) -> Iterator[Page]:
-    """What there is on a list of subjects, in the order of their IRIs, from the one behind `after` on."""
-    left = sorted(one for one in ids if queries.ENTITY + one > after)
-    for chunk in _chunks(left, min(reader.settings.page_size, CHUNK)):
-        yield replace(reader.read(chunk, None), after=queries.ENTITY + chunk[-1])
 
 
 def tail(
@@ -347,11 +342,11 @@ class Reader:
         were merged into, but for items that were read `already`."""
         size = min(self.settings.page_size, CHUNK)
         targets: set[str] = set()
-        for chunk in _chunks(subjects, size):
+        for chunk in chunks(subjects, size):
             page = self.read(chunk, None)
             targets |= page.targets
             yield page
-        for chunk in _chunks(sorted(targets.difference(already, subjects)), size):
+        for chunk in chunks(sorted(targets.difference(already, subjects)), size):
             yield self.read(chunk, None)
 
     def page(self, parsed: parse.Parsed, asked: Sequence[str], cursor: Cursor | None) -> Page:
@@ -507,8 +502,3 @@ def _moved(client: SparqlClient, relation: str, left: Mapping[str, int | None]) 
 def too_many(gone: int, known: int, share: float) -> bool:
     """Whether so many of `known` are gone at once that the endpoint must be broken; `share` 1 believes anything."""
     return share < 1 and (gone > max(LOSS_FLOOR, share * known) or gone == known >= LOSS_OF_ALL)
-
-
-def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

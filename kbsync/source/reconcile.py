@@ -9,8 +9,8 @@ from kbsync.facts import Subjects
 from kbsync.settings import SourceSettings
 from kbsync.source import parse, queries
 from kbsync.source.client import SparqlClient
-from kbsync.source.paging import select_chunks
-from kbsync.source.pull import ALL, CHUNK, Page, Reader, listed, picked
+from kbsync.source.paging import CHUNK, select_chunks
+from kbsync.source.pull import ALL, Page, Reader, everything
 from kbsync.source.subjects import members
 
 
@@ -26,8 +26,7 @@ def snapshot(
 
     Raises BadAnswer when the endpoint does not go on from where it was.
     """
-    reader = Reader(client, relation, settings, known_labels, subjects=subjects)
-    return listed(reader, subjects.ids, "") if subjects.ids is not None else picked(reader, "")
+    return everything(Reader(client, relation, settings, known_labels, subjects=subjects))
 
 
 def read_again(

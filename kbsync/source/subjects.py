@@ -8,9 +8,8 @@ from functools import partial
 from kbsync.facts import Subjects
 from kbsync.source import parse, patterns, queries
 from kbsync.source.client import SparqlClient
-from kbsync.source.paging import select_chunks
+from kbsync.source.paging import CHUNK, select_chunks
 
-CHUNK = 1000  # ids of one VALUES clause
 NO_LONGER = "no longer among the watched subjects"
 
 

@@ -13,7 +13,8 @@ from kbsync.facts import Subjects, Touch
 from kbsync.settings import SourceSettings
 from kbsync.source.client import SparqlClient
 from kbsync.source.mutations import is_settled
-from kbsync.source.pull import ALL, CHUNK, Page, read_items
+from kbsync.source.paging import CHUNK
+from kbsync.source.pull import ALL, Page, read_items
 
 
 def read_touched(

@@ -11,6 +11,8 @@ from sqlalchemy.orm import Session
 from kbsync.errors import StoreError
 from kbsync.store.tables import DaemonRow
 
+PATIENCE = timedelta(seconds=60)  # a daemon that has not beaten for so long is gone
+
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
@@ -24,7 +26,7 @@ class Daemon:
     next_run_at: datetime | None
     stopped_at: datetime | None
 
-    def is_up(self, at: datetime, patience: timedelta) -> bool:
+    def is_up(self, at: datetime, patience: timedelta = PATIENCE) -> bool:
         """Whether it has beaten within `patience` of `at`; a beat that is further ahead was before the clock was
         set back."""
         return self.stopped_at is None and abs(at - self.beat_at) <= patience
@@ -70,7 +72,7 @@ def latest(tx: Session) -> Daemon | None:
     return None if row is None else _daemon(row)
 
 
-def up(tx: Session, at: datetime, patience: timedelta) -> list[Daemon]:
+def up(tx: Session, at: datetime, patience: timedelta = PATIENCE) -> list[Daemon]:
     """All daemons that are up: a start is refused while there is one."""
     rows = tx.scalars(select(DaemonRow).where(DaemonRow.stopped_at.is_(None)).order_by(DaemonRow.id))
     return [one for one in map(_daemon, rows) if one.is_up(at, patience)]

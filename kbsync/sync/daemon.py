@@ -25,7 +25,7 @@ from kbsync.store.pauses import Pause
 from kbsync.store.tables import Wants
 from kbsync.sync.clock import now
 from kbsync.sync.follower import Follower
-from kbsync.sync.leading import PATIENCE, Leadership
+from kbsync.sync.leading import Leadership
 from kbsync.sync.notify import Notifier
 from kbsync.sync.overdue import look_back, prune_overdue
 from kbsync.sync.progress import Progress
@@ -36,8 +36,6 @@ from kbsync.sync.run import STREAM, Report, sync_once
 from kbsync.sync.stopping import ending_in_time
 from kbsync.sync.timetable import Agenda
 from kbsync.sync.workbench import Workbench
-
-__all__ = ["PATIENCE", "Daemon", "run_daemon"]
 
 Work = Callable[[Workbench, str], Report | ReconcileReport]
 

@@ -7,7 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
@@ -19,7 +19,6 @@ from kbsync.sync.clock import now
 
 log = structlog.get_logger("kbsync")
 
-PATIENCE = timedelta(seconds=60)  # a daemon that has not beaten for so long is gone
 _BEAT_S = 10.0
 _JOIN_S = 3.0  # a beat that hangs in a store that is gone keeps nobody from ending
 
@@ -38,7 +37,7 @@ class Leadership:
         """Take the leader's lease. Raises LeaseHeld while another daemon is up. What the one before has left
         running is over: its writes are refused from now on."""
         with self._store.begin() as tx:
-            others = [d for d in daemons.up(tx, now(), PATIENCE) if _alive(d)]
+            others = [d for d in daemons.up(tx, now()) if _alive(d)]
             if others:
                 raise LeaseHeld(
                     f"a daemon runs on this store already (pid {others[0].pid} on {others[0].host}); stop it "

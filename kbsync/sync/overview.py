@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from kbsync.facts import EndpointState
 from kbsync.settings import Settings
+from kbsync.source import breaker
 from kbsync.store import checkpoints, daemons, endpoints, holds, known, pauses, reconciles, requests, runs, triggers
 from kbsync.store.checkpoints import Checkpoint
 from kbsync.store.outcomes import metrics_of, verdicts_of
@@ -17,7 +18,6 @@ from kbsync.store.pauses import Pause
 from kbsync.store.reconciles import LastReconcile
 from kbsync.store.viewed import rows
 from kbsync.sync.clock import now
-from kbsync.sync.daemon import PATIENCE
 from kbsync.sync.room import last_room
 from kbsync.sync.watched import watches_of
 
@@ -58,9 +58,7 @@ def status(tx: Session, settings: Settings, limit: int) -> dict[str, Any]:
     return {
         "live": _live(live.checkpoint, live.at, checkpoints.servable(tx)) if live and live.checkpoint else None,
         "daemon": _daemon(tx, pause),
-        "pause": {"since": pause.since, "until": pause.until, "reason": pause.reason, "by": pause.by}
-        if pause
-        else None,
+        "pause": pause,
         "running": {"run": running.id, "stage": running.stage, "started_at": running.started_at}
         if running
         else None,
@@ -104,13 +102,18 @@ def held(tx: Session, reason: str | None) -> dict[str, Any]:
     if reason is not None:
         changes = [one for one in changes if reason in (one["reason"], *(one["detail"] or "").split(", "))]
         others = [one for one in others if one["reason"] == reason]
-    return {"changes": changes, "facts": others, "runs": rows(tx, _QUESTIONS)}
+    return {"changes": changes, "facts": others, "runs": questions(tx)}
+
+
+def questions(tx: Session) -> list[dict[str, Any]]:
+    """The last run, if it asks for an approval that nobody has given yet."""
+    return rows(tx, _QUESTIONS)
 
 
 def _endpoint(state: EndpointState) -> dict[str, Any]:
     return {
         "host": state.host,
-        "next_try_at": state.open_until if state.open_until and state.open_until > now() else None,
+        "next_try_at": state.open_until if breaker.is_open(state, now()) else None,
         "reason": state.reason,
         "requests": state.requests,
         "refused": state.refused,
@@ -144,7 +147,7 @@ def _daemon(tx: Session, pause: Pause | None) -> dict[str, Any] | None:
     if last is None:
         return None
     return {
-        "up": last.is_up(now(), PATIENCE),
+        "up": last.is_up(now()),
         "host": last.host,
         "pid": last.pid,
         "started_at": last.started_at,

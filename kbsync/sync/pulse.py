@@ -6,7 +6,6 @@ that was run. What only shows that the process exists, such as the beats of its 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ import structlog
 
 from kbsync.sync.notify import Notifier
 from kbsync.sync.progress import Progress, Task
+from kbsync.sync.repeating import repeated
 
 log = structlog.get_logger("kbsync")
 
@@ -65,20 +65,9 @@ class Watchdog:
         if self._notifier.watchdog_s is None:
             yield
             return
-        over, every_s = threading.Event(), self._notifier.watchdog_s / 3
-
-        def work() -> None:
-            self.look()
-            while not over.wait(every_s):
-                self.look()
-
-        thread = threading.Thread(target=work, name="watchdog", daemon=True)
-        thread.start()
-        try:
+        self.look()
+        with repeated(self.look, self._notifier.watchdog_s / 3, "watchdog"):
             yield
-        finally:
-            over.set()
-            thread.join()
 
 
 class Ticking:

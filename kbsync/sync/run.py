@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from kbsync.store import runs, triggers
 from kbsync.store.tables import RunStatus, Wants
 from kbsync.sync import watching
 from kbsync.sync.clock import now
+from kbsync.sync.repeating import repeated
 from kbsync.sync.stages import Sync
 from kbsync.sync.workbench import Workbench
 
@@ -150,20 +150,13 @@ def _written_down(
 @contextmanager
 def _heartbeat(bench: Workbench, run_id: int) -> Iterator[None]:
     """Let the run's row say that it is alive, from a thread: one stage may well take longer than others wait."""
-    over = threading.Event()
 
     def beat() -> None:
-        while not over.wait(_BEAT_S):
-            with suppress(StoreError, LeaseHeld), bench.store.begin() as tx:
-                runs.beat(tx, run_id, now())
+        with suppress(StoreError, LeaseHeld), bench.store.begin() as tx:
+            runs.beat(tx, run_id, now())
 
-    thread = threading.Thread(target=beat, name=f"heartbeat of run {run_id}", daemon=True)
-    thread.start()
-    try:
+    with repeated(beat, _BEAT_S, f"heartbeat of run {run_id}"):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _mend(bench: Workbench) -> None:

@@ -23,7 +23,6 @@ from kbsync.store import daemons, runs, triggers
 from kbsync.store.engine import open_store
 from kbsync.store.tables import RunStatus
 from kbsync.sync.clock import now
-from kbsync.sync.leading import PATIENCE
 
 log = structlog.get_logger("kbsync")
 
@@ -92,6 +91,6 @@ def give_back(url: str) -> None:
                 tx, run.id, RunStatus.INTERRUPTED, now(), "stopped by the user, in the middle of a step"
             )
             triggers.finish(tx, run.id, now())
-        for daemon in daemons.up(tx, now(), PATIENCE):
+        for daemon in daemons.up(tx, now()):
             if (daemon.host, daemon.pid) == (socket.gethostname(), os.getpid()):
                 daemons.stop(tx, daemon.id, now())
