@@ -28,7 +28,7 @@ def as_data(report: Report) -> dict[str, Any]:
         "counts": report.counts,
         "metrics": report.metrics,
         "verdicts": report.verdicts,
-        "room": room_as_data(report.room),
+        "room": report.room.as_data() if report.room is not None else None,
         "checkpoint": report.checkpoint,
     }
 
@@ -47,22 +47,6 @@ def print_report(report: Report) -> None:
         print_room(report.room)
     if report.checkpoint is not None:
         show.line(f"checkpoint: {report.checkpoint}")
-
-
-def room_as_data(room: Room | None) -> dict[str, Any] | None:
-    """The room as `--json` prints it."""
-    if room is None:
-        return None
-    return {
-        "facts": room.facts,
-        "capacity": room.capacity,
-        "low": room.low,
-        "high": room.high,
-        "rule": room.rule,
-        "headroom": room.headroom,
-        "keeps": room.keeps,
-        "warnings": room.warnings(),
-    }
 
 
 def print_room(room: Room) -> None:

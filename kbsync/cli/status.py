@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kbsync.cli import report, show
+from kbsync.cli import show
 from kbsync.cli.state import State, json_option, pass_state
 
 if TYPE_CHECKING:
@@ -25,13 +25,13 @@ def command(state: State, runs: int) -> None:
     Example:
       kbsync status --runs 20
     """
-    from kbsync.sync.overview import status
+    from kbsync.sync.overview import as_data, status
 
     settings = state.settings()
     with state.store() as store, store.read() as tx:
         found = {"store": store.place.removeprefix("the store "), **status(tx, settings, runs)}
     if state.as_json:
-        show.as_json({**found, "room": report.room_as_data(found["room"])})
+        show.as_json(as_data(found))
     else:
         _print(found)
 

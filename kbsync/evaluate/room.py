@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kbsync.evaluate.metrics import Metric, value_of
 from kbsync.facts import Phase
@@ -55,6 +55,19 @@ class Room:
     def repair_fails(self) -> bool:
         """Whether repair leaves more than half of what the solve missed."""
         return self.missed > FEW and 2 * self.left > self.missed
+
+    def as_data(self) -> dict[str, Any]:
+        """The room for programs, with what follows from its numbers."""
+        return {
+            "facts": self.facts,
+            "capacity": self.capacity,
+            "low": self.low,
+            "high": self.high,
+            "rule": self.rule,
+            "headroom": self.headroom,
+            "keeps": self.keeps,
+            "warnings": self.warnings(),
+        }
 
     def warnings(self) -> list[str]:
         """What the user should know before the gate refuses."""

@@ -89,7 +89,7 @@ def _add_reads(app: FastAPI, view: View) -> None:
     def status(runs: int = Query(5, ge=0, le=1000)) -> Response:
         """What `kbsync status --json` prints, without the store's address, and this process's role."""
         with view.door.read() as tx:
-            return _json({"role": view.role, **overview.status(tx, view.settings, runs)})
+            return _json({"role": view.role, **overview.as_data(overview.status(tx, view.settings, runs))})
 
     @app.get("/runs")
     def runs(limit: int = Query(20, ge=1, le=1000)) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -72,6 +72,11 @@ def status(tx: Session, settings: Settings, limit: int) -> dict[str, Any]:
         "held": dict(holds.hold_counts(tx)),
         "endpoints": [_endpoint(one) for one in endpoints.endpoints(tx)],
     }
+
+
+def as_data(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What `status` found, for programs."""
+    return {**found, "room": found["room"].as_data() if found["room"] is not None else None}
 
 
 def newest_runs(tx: Session, limit: int) -> list[dict[str, Any]]:

@@ -39,6 +39,11 @@ def test_status(ask: Client) -> None:
     assert found["runs"][0]["started_at"] == "2024-03-01T14:00:00Z"
     assert found["held"] == {"no label": 1}
     assert "store" not in found
+    # as `kbsync status --json` has it
+    assert found["room"] == {
+        "facts": 0, "capacity": None, "low": 0.0, "high": None, "rule": None, "headroom": None,
+        "keeps": None, "warnings": [],
+    }  # fmt: skip
 
 
 def test_runs(ask: Client) -> None:
