@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -378,6 +378,9 @@ class StoreSettings(Section):
     """The database."""
 
     url: str = Field("sqlite:///var/kbsync.db", description="SQLAlchemy URL: sqlite:/// or postgresql+psycopg://")
+    password_file: Path | None = Field(
+        None, description="file that holds the server's password, in place of the URL"
+    )
 
 
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d+)?)(m|h|d)")
@@ -719,6 +722,26 @@ def _dataset(name: str, fix: Callable[[Path], Path]) -> str:
     return str(fix(Path(name))) if name.startswith((".", "~", "/")) else name
 
 
+def _with_password(url: str, file: Path) -> str:
+    """The store's URL with the password that a file holds, in place of one that it may have itself.
+
+    Raises ConfigError when the URL has no user, or the file can't be read or is empty.
+    """
+    scheme, mark, rest = url.partition("://")
+    who, at, where = rest.rpartition("@")
+    user = who.partition(":")[0]
+    if not mark or not at or not user or scheme.startswith("sqlite"):
+        raise ConfigError("store.password_file needs a store.url such as postgresql+psycopg://user@host/database")
+    try:
+        password = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigError(f"store.password_file {file} can't be read: {why}") from None
+    if not password:
+        raise ConfigError(f"store.password_file {file} is empty")
+    return f"{scheme}://{user}:{quote(password, safe='')}@{where}"
+
+
 def _absolute(settings: Settings, root: Path) -> Settings:
     """Resolve the relative paths of `settings` against `root`."""
 
@@ -736,6 +759,9 @@ def _absolute(settings: Settings, root: Path) -> Settings:
     url = settings.store.url
     if url.startswith("sqlite:///") and not url.startswith("sqlite:////") and url != "sqlite:///:memory:":
         url = f"sqlite:///{fix(Path(url.removeprefix('sqlite:///')))}"
+    password_file = fix(settings.store.password_file) if settings.store.password_file else None
+    if password_file is not None:
+        url = _with_password(url, password_file)
     return settings.model_copy(
         update={
             "model": settings.model.model_copy(update={"cache": fix(settings.model.cache)}),
@@ -750,6 +776,6 @@ def _absolute(settings: Settings, root: Path) -> Settings:
                 }
             ),
             "checkpoint": settings.checkpoint.model_copy(update={"folder": fix(settings.checkpoint.folder)}),
-            "store": settings.store.model_copy(update={"url": url}),
+            "store": settings.store.model_copy(update={"url": url, "password_file": password_file}),
         }
     )

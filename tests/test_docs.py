@@ -23,13 +23,13 @@ from kbsync.store.query import run_sql
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md"), *ROOT.glob("data/*/README.md")])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-FOLDERS = ("kbsync", "config", "data", "docs", "migrations", "requirements", "tests", "tools")
+FOLDERS = ("kbsync", "config", "data", "deploy", "docs", "migrations", "requirements", "tests", "tools")
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 # A path of this repository, wherever it stands: in prose, in a code span, in a block.
-PATH = re.compile(rf"(?<![\w/.<>-])((?:{'|'.join(FOLDERS)})/(?:[a-z_][\w./-]*)?[\w/])")
+PATH = re.compile(rf"(?<![\w/.<>-])((?:{'|'.join(FOLDERS)})/(?:[A-Za-z_][\w./-]*)?[\w/])")
 ROOT_FILE = re.compile(r"(?<![\w/.])([A-Z][A-Za-z]+\.md|Makefile|LICENSE|pyproject\.toml)(?![\w/])")
 
 

@@ -9,6 +9,7 @@ from typing import get_args
 
 import pytest
 from pydantic import BaseModel
+from sqlalchemy import make_url
 
 from kbsync import __version__
 from kbsync.errors import ConfigError
@@ -381,3 +382,27 @@ def test_a_budget_that_is_off(write: Write) -> None:
     """TOML has no null; `off` is one."""
     source = load_settings(write('[source]\nseconds_per_minute = "off"\nerrors_per_minute = "off"\n')).source
     assert (source.seconds_per_minute, source.errors_per_minute) == (None, None)
+
+
+def test_a_password_file_gives_the_stores_url_its_password(write: Write, tmp_path: Path) -> None:
+    """Beside the config, without its line break, whatever characters it has; it wins over one in the URL."""
+    (tmp_path / "secret").write_text("a/b@c:d %\n", encoding="utf-8")
+    for url in ("postgresql+psycopg://kb@db/kbsync", "postgresql+psycopg://kb:***@db/kbsync"):
+        path = write(f'[store]\nurl = "{url}"\npassword_file = "secret"\n')
+        store = load_settings(path).store
+        made = make_url(store.url)
+        assert (made.username, made.password, made.host, made.database) == ("kb", "a/b@c:d %", "db", "kbsync")
+        assert store.password_file == tmp_path / "secret"
+
+
+def test_a_password_file_that_can_not_be(write: Write, tmp_path: Path) -> None:
+    """One line, and never what is in the file."""
+    server = 'url = "postgresql://kb@db/kbsync"'
+    assert "can't be read: No such file" in error_of(write(f'[store]\n{server}\npassword_file = "none"\n'))
+    (tmp_path / "empty").write_text("\n", encoding="utf-8")
+    assert "is empty" in error_of(write(f'[store]\n{server}\npassword_file = "empty"\n'))
+    for url in ("sqlite:///x.db", "postgresql://db/kbsync"):
+        (tmp_path / "hush").write_text("hush", encoding="utf-8")
+        said = error_of(write(f'[store]\nurl = "{url}"\npassword_file = "hush"\n'))
+        assert "needs a store.url such as" in said
+        assert "hush" not in said.replace("password_file", "")
