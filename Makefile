@@ -27,7 +27,8 @@ AUDIT_STAMP := $(AUDIT)/.installed-$(shell cksum < requirements/audit.lock | cut
 help:
 	@echo 'make run    install kbsync with its embedded model into .venv and run the demo'
 	@echo 'make test   the same with the development tools, then all tests'
-	@echo 'make soak   the long suite (hours): kills and failures everywhere; writes docs/reliability.md'
+	@echo 'make soak   the long suite (hours): kills and failures everywhere; writes docs/reliability.md;'
+	@echo '            a part of it: make soak PART=kills STORE=postgresql SOAK=100; stopped, it goes on where it was'
 	@echo 'make fuzz   feed one place that reads from outside: make fuzz FUZZ=pattern SECONDS=60; FUZZ=list names all'
 	@echo 'make lint   formatting, lint, types and the layering of the packages'
 	@echo 'make audit  look for known vulnerabilities in what the locks pin'
@@ -41,13 +42,23 @@ run: $(RUN_STAMP)
 test: $(DEV_STAMP)
 	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
-# SOAK=N: kills at random times on each store. PostgreSQL takes part where KBSYNC_TEST_POSTGRES names a server.
+# PART=kills,failures   only these of failpoints, kills, stops, failures, pauses, fuzz, year
+# STORE=postgresql      only on this one; PostgreSQL takes part where KBSYNC_TEST_POSTGRES names a server
+# SOAK=N                kills at random times on each store
+# JOBS=N                so many tests side by side
+# AGAIN=1               forget what was recorded; else what is done (with the same code) is not done again
 SOAK ?= 1000
+PART ?=
+STORE ?=
+JOBS ?=
+SOAK_RECORD := $(CURDIR)/build/soak.jsonl
+SOAK_TESTS := tests/sync/test_soak.py tests/sync/test_year.py tests/fuzz/test_soak.py
 soak: $(DEV_STAMP)
 	@mkdir -p build
-	rm -f build/soak.jsonl
-	KBSYNC_SOAK_RECORD=$(CURDIR)/build/soak.jsonl KBSYNC_SOAK_KILLS=$(SOAK) $(PY) -m pytest -m soak -q
-	$(PY) tools/reliability.py build/soak.jsonl
+	$(if $(AGAIN),rm -f $(SOAK_RECORD))
+	KBSYNC_SOAK_RECORD=$(SOAK_RECORD) KBSYNC_SOAK_PART=$(PART) KBSYNC_SOAK_STORE=$(STORE) \
+	  KBSYNC_SOAK_KILLS=$(SOAK) $(PY) -m pytest $(SOAK_TESTS) -m soak -q $(if $(JOBS),-n $(JOBS) --dist load); \
+	  code=$$?; $(PY) tools/reliability.py $(SOAK_RECORD) && [ $$code = 0 -o $$code = 5 ] # 5: all was done before
 
 # Inputs that are found stay in build/fuzz, with the corpus, which the next time begins with.
 FUZZ ?= answer

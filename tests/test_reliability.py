@@ -13,6 +13,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
 
 
+LINE = {
+    "kind": "a kind", "store": "sqlite", "count": 7, "failed": 0, "seconds": 90.0, "seed": 3, "piece": "a",
+    "code": "new", "day": "2026-01-02", "cores": 4,
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
     """The script, as a module."""
@@ -26,17 +32,30 @@ def tool() -> ModuleType:
 
 def test_a_record_replaces_its_rows_and_no_other(tool: ModuleType) -> None:
     """A row of the record is in the page once, with its figures; a second writing replaces it."""
-    line = {"kind": "a kind", "store": "sqlite", "count": 7, "seconds": 90.0, "seed": 3}
-    once = tool.merged(PAGE, [line], "2026-01-02", 4)
+    once = tool.merged(PAGE, [LINE])
     assert "| a kind | sqlite | 7 | 0 | 3 | 1.5 | 2026-01-02, 4 |" in once
-    twice = tool.merged(once, [{**line, "count": 8}], "2026-01-03", 4)
+    twice = tool.merged(once, [{**LINE, "count": 8, "day": "2026-01-03"}])
     assert re.findall(r"\| a kind \|.*", twice) == ["| a kind | sqlite | 8 | 0 | 3 | 1.5 | 2026-01-03, 4 |"]
     assert [row for row in PAGE.splitlines() if row not in twice.splitlines()] == []
 
 
 def test_an_empty_record_changes_nothing(tool: ModuleType) -> None:
     """The page is as the script writes it."""
-    assert tool.merged(PAGE, [], "2026-01-02", 4) == PAGE
+    assert tool.merged(PAGE, []) == PAGE
+
+
+def test_pieces_of_a_row_are_added_up(tool: ModuleType) -> None:
+    """Each test once, by its last line, and those of other code not at all; what failed is shown."""
+    record = [
+        {**LINE, "piece": "a", "code": "old", "count": 100},
+        {**LINE, "piece": "a"},
+        {**LINE, "piece": "b", "failed": 2},
+        {**LINE, "piece": "b", "failed": 1},
+        {**LINE, "piece": "a", "store": "postgres", "count": 5},
+    ]
+    page = tool.merged(PAGE, record)
+    assert "| a kind | sqlite | 14 | 1 | 3 | 3.0 | 2026-01-02, 4 |" in page
+    assert "| a kind | postgres | 5 | 0 | 3 | 1.5 | 2026-01-02, 4 |" in page
 
 
 def test_days_become_a_table_and_a_picture(tool: ModuleType) -> None:

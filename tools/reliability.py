@@ -2,18 +2,17 @@
 
     python tools/reliability.py build/soak.jsonl
 
-Each line of the record is one test that went through: what was done, on which store, how often, in how many
-seconds. Rows of the table that the record has are replaced, the others stay as they are: a part of the suite can be
-run. A line that tells of days also gives the table of their quarters, and the picture docs/year.png.
+Each line of the record is one test: what was done, on which store, how often, how many of these failed, in how many
+seconds. Several tests may be pieces of one row: their numbers are added up, the last of each test, and those of the
+newest code alone. Rows of the table that the record has are replaced, the others stay as they are: a part of the
+suite can be run. A line that tells of days also gives the table of their quarters, and the picture docs/year.png.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,19 +55,35 @@ def rows_of(table: str) -> Rows:
     return found
 
 
-def row(line: Mapping[str, Any], day: str, cores: int | None) -> str:
-    """One row. Only a test that went through is recorded, so none of its times failed."""
+def pieces_together(record: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One line for each row: of several with the newest code, the sums."""
+    rows: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for line in record:
+        rows.setdefault((line["kind"], line["store"]), []).append(line)
+    return [_sum(lines) for lines in rows.values()]
+
+
+def _sum(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    newest = lines[-1].get("code")
+    last = {line.get("piece"): line for line in lines if line.get("code") == newest}.values()
+    total = {name: sum(line.get(name, 0) for line in last) for name in ("count", "failed", "seconds")}
+    return {**lines[-1], **total}
+
+
+def row(line: Mapping[str, Any]) -> str:
+    """One row."""
     minutes = f"{line['seconds'] / 60:.1f}"
-    cells = [line["kind"], line["store"], line["count"], 0, line.get("seed", ""), minutes, f"{day}, {cores}"]
+    when = f"{line['day']}, {line['cores']}"
+    cells = [line["kind"], line["store"], line["count"], line["failed"], line.get("seed", ""), minutes, when]
     return f"| {' | '.join(str(cell) for cell in cells)} |"
 
 
-def merged(page: str, record: Iterable[Mapping[str, Any]], day: str, cores: int | None) -> str:
+def merged(page: str, record: Iterable[Mapping[str, Any]]) -> str:
     """The page with the record's rows in its table."""
     before, _, rest = page.partition(BEGIN)
     table, _, after = rest.partition(END)
     rows = rows_of(table)
-    rows.update({(line["kind"], line["store"]): row(line, day, cores) for line in record})
+    rows.update({(line["kind"], line["store"]): row(line) for line in pieces_together(record)})
     body = "".join(f"{rows[key]}\n" for key in sorted(rows))
     return f"{before}{BEGIN}{HEAD}{body}{END}{after}"
 
@@ -112,7 +127,7 @@ def picture(days: Sequence[Mapping[str, float]]) -> bytes:
 def main(files: list[str]) -> None:
     """Read the records and rewrite the page."""
     lines = [json.loads(line) for file in files for line in Path(file).read_text(encoding="utf-8").splitlines()]
-    page = merged(PAGE.read_text(encoding="utf-8"), lines, f"{datetime.now(UTC):%Y-%m-%d}", os.cpu_count())
+    page = merged(PAGE.read_text(encoding="utf-8"), lines)
     for line in lines:
         if "days" in line:
             page = quarters(page, line)

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.targets import TARGETS
-from tests.sync.harness import record
+from tests.soak import record
 
 pytestmark = [
-    pytest.mark.soak,
+    pytest.mark.soak("fuzz"),
     pytest.mark.timeout(0),
     pytest.mark.skipif(importlib.util.find_spec("atheris") is None, reason="atheris is not installed (Linux only)"),
 ]

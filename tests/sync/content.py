@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sqlalchemy import text
+
+from kbsync.store.engine import open_store
 from tests.sync.rig import Rig
 
 QUERIES = {
@@ -50,7 +53,10 @@ class Content:
 
 
 def read_content(rig: Rig) -> Content:
-    """Everything that must be the same after any history that ends alike."""
-    rows = {name: sorted(rig.rows(query), key=repr) for name, query in QUERIES.items()}
-    targets = {z_hash: bytes(vector) for z_hash, vector in rig.rows("SELECT z_hash, vector FROM targets")}
-    return Content(rows, targets)
+    """Everything that must be the same after any history that ends alike, as of one moment."""
+    with open_store(rig.settings().store.url) as store, store.read() as tx:
+        rows = {
+            name: sorted((tuple(row) for row in tx.execute(text(sql))), key=repr) for name, sql in QUERIES.items()
+        }
+        found = tx.execute(text("SELECT z_hash, vector FROM targets"))
+        return Content(rows, {z_hash: bytes(vector) for z_hash, vector in found})

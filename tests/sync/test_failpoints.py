@@ -39,7 +39,7 @@ def test_killed_at_failpoints(bed: Bed) -> None:
 def test_killed_at_random(bed: Bed) -> None:
     """SIGKILL at any time; then one normal run."""
     most = bed.seconds()
-    for share in (0.15, 0.85) if bed.store == "sqlite" else (0.5,):
+    for share in (0.15, 0.85):
         bed.kill_after(share * most)
 
 
@@ -53,9 +53,17 @@ def test_a_failure(sqlite_bed: Bed, what: str) -> None:
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("what", ["commit, disk full", "commit, connection lost after"])
-def test_a_failure_of_postgres(postgres_bed: Bed, what: str) -> None:
-    """So does a server that fails at a commit, or is gone after it."""
+@pytest.mark.parametrize(
+    "what",
+    [
+        "commit, disk full",
+        "commit, connection lost after",
+        "write, disk full",
+        "HTTP, connection reset",
+    ],
+)
+def test_a_failure_with_postgres(postgres_bed: Bed, what: str) -> None:
+    """The same where the store is a server: it fails at a commit or is gone after it; or a file fails."""
     postgres_bed.enter()
     name = FAILURES[what].partition("=")[0]
     turns = [one for one, _ in postgres_bed.trace()].count(name)

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from kbsync.sync.inspect import verify_checkpoint
+from tests.soak import record
 from tests.sync.clock import Clock, install
-from tests.sync.harness import record
 from tests.sync.rig import Rig
 from tests.sync.world import START
 from tests.sync.year import RETENTION, Day, Year, median, quarters
@@ -57,7 +57,7 @@ def test_a_week_and_a_day(year: Year) -> None:
     assert days[-1].live > 0
 
 
-@pytest.mark.soak
+@pytest.mark.soak("year")
 @pytest.mark.timeout(0)
 def test_a_year(year: Year) -> None:
     """The medians of the last quarter are those of the second, within margins; the ledger grows by what is kept."""
