@@ -83,7 +83,9 @@ def test_what_is_done_is_not_done_again(suite: Path) -> None:
     assert record[-1]["failed"] == 1
     other = [{**one, "code": "other"} for one in record]
     (suite / "record.jsonl").write_text("".join(json.dumps(one) + "\n" for one in other), encoding="utf-8")
-    assert "1 failed, 5 passed" in run(suite)[1]
+    _, said, record = run(suite, "-n", "2")  # side by side, each writes its own lines
+    assert "1 failed, 5 passed" in said
+    assert len(record) == len(other) + 6
 
 
 def test_a_part_on_a_store(suite: Path) -> None:
