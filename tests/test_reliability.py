@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import os
 import re
 from pathlib import Path
 from types import ModuleType
@@ -58,11 +60,22 @@ def test_pieces_of_a_row_are_added_up(tool: ModuleType) -> None:
     assert "| a kind | postgres | 5 | 0 | 3 | 1.5 | 2026-01-02, 4 |" in page
 
 
+def test_an_older_record_is_of_the_day_it_was_closed(tool: ModuleType, tmp_path: Path) -> None:
+    """Its lines do not say when and where; those that do keep what they say."""
+    file = tmp_path / "record.jsonl"
+    file.write_text(json.dumps({"kind": "old", "store": "", "count": 1}) + "\n" + json.dumps(LINE) + "\n")
+    os.utime(file, (1_767_312_000, 1_767_312_000))
+    old, new = tool.lines_of(file)
+    assert (old["failed"], old["day"], old["cores"]) == (0, "2026-01-02", os.cpu_count())
+    assert new == LINE
+
+
 def test_days_become_a_table_and_a_picture(tool: ModuleType) -> None:
     """The medians of two quarters stand in the page once; the picture is a small PNG that shows a rise."""
     line = {"quarters": dict.fromkeys(tool.FIGURES, (2000000, 3500000))}
     page = tool.quarters(tool.quarters(PAGE, line), line)
     assert page.count("| memory of the process, MB | 2 | 3.5 |") == 1
+    assert page.count("](year.png)") == 1
     assert [row for row in PAGE.splitlines() if row not in page.splitlines() and not row.startswith("| ")] == []
     flat = [dict.fromkeys(tool.FIGURES, 1.0) for _ in range(365)]
     rising = [dict.fromkeys(tool.FIGURES, float(day)) for day in range(365)]

@@ -11,8 +11,10 @@ suite can be run. A line that tells of days also gives the table of their quarte
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ YEAR_BEGIN, YEAR_END = "<!-- year -->\n", "<!-- end of year -->\n"
 YEAR_HEAD = """| | second quarter | last quarter |
 | --- | --- | --- |
 """
+SHOWN = f"![The same day by day: memory, database, checkpoints, live facts, CPU time]({PICTURE.name})\n"
 FIGURES = {  # of a day: what it is called, and what divides it
     "rss": ("memory of the process, MB", 1e6),
     "files": ("open files", 1),
@@ -96,7 +99,7 @@ def quarters(page: str, line: Mapping[str, Any]) -> str:
     for name, (title, unit) in FIGURES.items():
         second, last = (_number(value / unit) for value in line["quarters"][name])
         rows.append(f"| {title} | {second} | {last} |\n")
-    return f"{before}{YEAR_BEGIN}{YEAR_HEAD}{''.join(rows)}{YEAR_END}{after}"
+    return f"{before}{YEAR_BEGIN}{YEAR_HEAD}{''.join(rows)}\n{SHOWN}{YEAR_END}{after}"
 
 
 def _number(value: float) -> str:
@@ -124,9 +127,16 @@ def picture(days: Sequence[Mapping[str, float]]) -> bytes:
     return canvas.png()
 
 
+def lines_of(file: Path) -> list[dict[str, Any]]:
+    """The lines of a record. An older one does not say when and where: here, on the day it was closed."""
+    closed = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    older = {"failed": 0, "day": f"{closed:%Y-%m-%d}", "cores": os.cpu_count()}
+    return [older | json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
 def main(files: list[str]) -> None:
     """Read the records and rewrite the page."""
-    lines = [json.loads(line) for file in files for line in Path(file).read_text(encoding="utf-8").splitlines()]
+    lines = [line for file in files for line in lines_of(Path(file))]
     page = merged(PAGE.read_text(encoding="utf-8"), lines)
     for line in lines:
         if "days" in line:
