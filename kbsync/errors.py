@@ -12,6 +12,7 @@
     │   └── SchemaMismatch          the store is at an older or a newer schema than this program
     ├── ModelError                  the base model could not be loaded, or its family is not supported
     ├── EditError                   a solve failed: singular system, contradiction, non-finite numbers
+    │   └── NotFinite               a z, or a weight made of it, is NaN, infinite or beyond its type
     ├── CheckpointError             a checkpoint could not be written, or is not what its manifest says
     ├── GateRefused                 the candidate failed the gate; the published model is untouched
     ├── NotRunning                  no daemon answers
@@ -87,6 +88,10 @@ class EditError(KbsyncError):
     """A solve failed: a singular system, a contradiction, or numbers that are not finite."""
 
     exit_code = 6
+
+
+class NotFinite(EditError):
+    """A z, or a weight made of it, holds NaN or infinity, or numbers beyond what its type can hold."""
 
 
 class GateRefused(KbsyncError):

@@ -39,17 +39,18 @@ def verify(path: Path) -> list[str]:
     return [loaded] if isinstance(loaded, str) else _tensor_problems(manifest, loaded)
 
 
-def read_checkpoint(path: Path) -> tuple[Manifest, dict[str, torch.Tensor]]:
+def read_checkpoint(path: Path, finite: bool = True) -> tuple[Manifest, dict[str, torch.Tensor]]:
     """The manifest and the edited tensors (on the CPU) of the checkpoint folder `path`, fully checked.
 
-    Raises CheckpointError with the first problem that `verify` finds.
+    Raises CheckpointError with the first problem that `verify` finds; without `finite`, numbers that are not are
+    the caller's to find.
     """
     manifest = read_manifest(path)
     problems = _file_problems(path, manifest)
     loaded = problems[0] if problems else _load(path / TENSORS)
     if isinstance(loaded, str):
         raise CheckpointError(_unusable(path, loaded))
-    problems = _tensor_problems(manifest, loaded)
+    problems = _tensor_problems(manifest, loaded, finite)
     if problems:
         raise CheckpointError(_unusable(path, problems[0]))
     return manifest, loaded
@@ -92,8 +93,9 @@ def _load(file: Path) -> dict[str, torch.Tensor] | str:
         return f"{file.name} is not readable safetensors: {str(error).splitlines()[0]}"
 
 
-def _tensor_problems(manifest: Manifest, tensors: dict[str, torch.Tensor]) -> list[str]:
-    problems = [f"{name} holds NaN or infinity" for name, t in sorted(tensors.items()) if not is_finite(t)]
+def _tensor_problems(manifest: Manifest, tensors: dict[str, torch.Tensor], finite: bool = True) -> list[str]:
+    unfinite = [f"{name} holds NaN or infinity" for name, t in sorted(tensors.items()) if not is_finite(t)]
+    problems = unfinite if finite else []
     if entries(tensors) != manifest.tensors:
         problems.append("names, dtypes or shapes of the tensors are not the manifest's")
     if tensors_hash(tensors) != manifest.weights_hash:

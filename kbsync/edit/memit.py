@@ -17,14 +17,16 @@ from torch import Tensor
 
 from kbsync.edit.adapters import Adapter
 from kbsync.edit.collide import Overlap, groups_of
+from kbsync.edit.conditioning import Conditioning
 from kbsync.edit.contexts import Contexts
 from kbsync.edit.covariance import Covariance
 from kbsync.edit.keys import SubjectPass, bystander_moments
 from kbsync.edit.load import Taken, taken_by
 from kbsync.edit.solve import solution
 from kbsync.edit.target import TargetSolver
-from kbsync.errors import EditError
+from kbsync.errors import EditError, NotFinite
 from kbsync.facts import EditRequest
+from kbsync.lm.finite import all_broken
 from kbsync.lm.rows import Encoder, Row
 from kbsync.lm.score import score_rows
 
@@ -43,7 +45,8 @@ class Rebuilt:
 
     `misses` counts the requests that greedy decoding still got wrong after the solve and after each round of
     repair that was kept; `residual` is the mean of ‖z − h‖/‖z‖ left after the solve; `facts` is the live set's
-    size; `seconds` per part; `taken` has what the live keys take of each edited layer.
+    size; `seconds` per part; `taken` has what the live keys take of each edited layer; `conditioning` has how
+    well the solve of each was posed.
     """
 
     tensors: Mapping[str, Tensor]
@@ -52,16 +55,18 @@ class Rebuilt:
     facts: int = 0
     seconds: Mapping[str, float] = field(default_factory=dict)
     taken: Mapping[int, Taken] = field(default_factory=dict)
+    conditioning: Mapping[int, Conditioning] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class _Ground:
     """What every update of one rebuild stands on: the live prompts, and λC + bystanders per layer, (d_in, d_in).
-    `taken` is noted by the first update."""
+    `taken` and `conditioning` are noted by the first update."""
 
     subject: SubjectPass
     preserved: Mapping[int, Tensor]
     taken: dict[int, Taken] = field(default_factory=dict)
+    conditioning: dict[int, Conditioning] = field(default_factory=dict)
 
 
 class Editor:
@@ -171,7 +176,7 @@ class Editor:
         """The synced weights for a live set; the model holds them afterwards.
 
         `targets` maps content hash to z, (d,). Raises EditError when two requests contradict one another, when
-        a z is missing, or when a result is not finite.
+        a z is missing; NotFinite when a z or a result is not finite.
         """
         live = sorted(requests, key=lambda request: request.content_hash)
         _refuse_contradictions(live)
@@ -180,7 +185,7 @@ class Editor:
             raise EditError(f"no z for {missing[0].rewrite.text!r}; it must be solved before the rebuild")
         broken = [r for r in live if not bool(targets[r.content_hash].isfinite().all())]
         if broken:
-            raise EditError(f"z of {broken[0].rewrite.text!r} is not finite; it must be solved again")
+            raise NotFinite(f"z of {broken[0].rewrite.text!r} is not finite; it must be solved again")
         self.restore()
         say = on_step or (lambda _: None)
         if not live:
@@ -211,10 +216,9 @@ class Editor:
         misses = self._repair(live, rows, ground, say)
         seconds["repair"] = time.perf_counter() - started - seconds["solve"]
         tensors = self.tensors()
-        for name, tensor in tensors.items():
-            if not bool(tensor.isfinite().all()):
-                raise EditError(f"{name} is not finite after the rebuild of {len(live)} facts")
-        return Rebuilt(tensors, tuple(misses), residual, len(live), seconds, ground.taken)
+        if found := all_broken(tensors):
+            raise NotFinite(f"{found[0]} after the rebuild of {len(live)} facts")
+        return Rebuilt(tensors, tuple(misses), residual, len(live), seconds, ground.taken, ground.conditioning)
 
     def _preserved(self, rows: Sequence[Sequence[Row]]) -> dict[int, Tensor]:
         """λC plus the second moment of the live prompts' other tokens, per layer, on the base weights."""
@@ -260,12 +264,29 @@ class Editor:
             residual = torch.zeros_like(found.hidden)
             residual[:, wanted] = (goal - found.hidden[:, wanted]) / left
             change, unheard = self.adapter.into_values(layer, found.values, residual)
-            solved = solution(change, found.keys, ground.preserved[layer].to(found.keys.device), held)
+            preserved = ground.preserved[layer].to(found.keys.device)
+            try:
+                solved = solution(change, found.keys, preserved, held, examine=layer not in ground.conditioning)
+            except NotFinite as error:
+                raise NotFinite(f"{self.adapter.weight_name(layer)} can't be solved: {error}") from None
             ground.taken.setdefault(layer, taken_by(solved.directions, found.keys))
-            weight = self.adapter.read_weight(layer)
-            self.adapter.write_weight(layer, (weight.double() + solved.delta.to(weight.device)).to(weight.dtype))
+            if solved.conditioning is not None:
+                ground.conditioning[layer] = solved.conditioning
+            self._add(layer, solved.delta)
             missing = unheard[:, wanted].to(goal.dtype)
         return missing, subject.read(last).hidden[:, wanted]
+
+    def _add(self, layer: int, delta: Tensor) -> None:
+        """W + Δ into the model, in the weight's own type. Raises NotFinite where that can't hold it."""
+        weight = self.adapter.read_weight(layer)
+        wanted = weight.double() + delta.to(weight.device)
+        stored = wanted.to(weight.dtype)
+        if not bool(stored.isfinite().all()):
+            name, dtype = self.adapter.weight_name(layer), str(weight.dtype).removeprefix("torch.")
+            if bool(wanted.isfinite().all()):
+                raise NotFinite(f"{name} overflows {dtype}: {float(wanted.abs().max()):.3g} is beyond it")
+            raise NotFinite(f"{name} is not finite after its solve")
+        self.adapter.write_weight(layer, stored)
 
     def _repair(
         self,

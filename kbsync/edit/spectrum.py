@@ -31,9 +31,7 @@ def spectrum(matrix: Tensor) -> Spectrum:
     factor, info = torch.linalg.cholesky_ex(C)
     condition = None
     if int(info) == 0:
-        largest = _largest(C.shape[0], lambda v: C @ v)
-        smallest = 1 / _largest(C.shape[0], lambda v: torch.cholesky_solve(v, factor))
-        condition = max(1.0, largest / smallest)
+        condition = condition_of(C, factor)
     return Spectrum(float(C.trace()), effective_rank(C), condition)
 
 
@@ -43,13 +41,22 @@ def effective_rank(matrix: Tensor) -> float:
     return float(matrix.trace()) ** 2 / square if square else 0.0
 
 
-def _largest(d: int, apply: Callable[[Tensor], Tensor]) -> float:
-    """The largest eigenvalue, by power iteration from a fixed start."""
-    v = torch.randn(d, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    value = 0.0
-    for _ in range(_ROUNDS):
+def condition_of(matrix: Tensor, factor: Tensor, rounds: int = _ROUNDS) -> float:
+    """The largest eigenvalue of a positive definite (d, d) matrix over its smallest, estimated from below, with the
+    lower Cholesky factor at hand."""
+    largest = _largest(matrix, lambda v: matrix @ v, rounds)
+    inverse = _largest(matrix, lambda v: torch.cholesky_solve(v, factor), rounds)  # 1 / the smallest
+    return max(1.0, largest * inverse)
+
+
+def _largest(matrix: Tensor, apply: Callable[[Tensor], Tensor], rounds: int) -> float:
+    """The largest eigenvalue of what `apply` does to (d, 1), by power iteration from a fixed start."""
+    d = matrix.shape[0]
+    v = torch.randn(d, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).to(matrix.device)
+    value = torch.zeros((), dtype=torch.float64, device=matrix.device)
+    for _ in range(rounds):
         v = v / v.norm()
         image = apply(v)
-        value = float((v * image).sum())
+        value = (v * image).sum()
         v = image
-    return value
+    return float(value)

@@ -10,6 +10,8 @@ from kbsync.evaluate.metrics import Metric, value_of
 from kbsync.facts import Phase
 from kbsync.settings import GateSettings
 
+FINITE, READ_BACK = "finite", "read_back"  # rules without a threshold of the user's
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -41,6 +43,20 @@ def judge(metrics: Sequence[Metric], settings: GateSettings) -> list[Verdict]:
         for name, value, comparison, threshold in rules
         if threshold is not None
     ]
+
+
+def finite(broken: Sequence[str], tensors: int) -> Verdict:
+    """Whether every number of the candidate is one; `broken` has a sentence for each of its tensors that is not.
+    Always a rule: nothing can be made of such a model."""
+    reason = "; ".join(broken) if broken else f"all {tensors} tensors are finite, as built and as written"
+    return Verdict(FINITE, len(broken), "≤", 0, not broken, reason)
+
+
+def read_back(wrong: Sequence[str], probes: int) -> Verdict:
+    """Whether the model that is made of the candidate's files answers as the one that was judged; `wrong` has a
+    sentence for each fault. Always a rule."""
+    reason = "; ".join(wrong) if wrong else f"{probes} probes are answered from the files as they were from memory"
+    return Verdict(READ_BACK, len(wrong), "≤", 0, not wrong, reason)
 
 
 def passed(verdicts: Sequence[Verdict]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from kbsync.store.chunks import chunked
@@ -98,6 +98,12 @@ def load_targets(tx: Session, z_hashes: Iterable[str]) -> dict[str, Target]:
                 seconds=row.seconds,
             )
     return found
+
+
+def forget(tx: Session, z_hashes: Iterable[str]) -> None:
+    """Remove targets that turned out to be broken: they are solved again when they are next wanted."""
+    for chunk in chunked(dict.fromkeys(z_hashes)):
+        tx.execute(delete(TargetRow).where(TargetRow.z_hash.in_(chunk)))
 
 
 def solved(tx: Session, z_hashes: Iterable[str]) -> set[str]:

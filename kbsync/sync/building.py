@@ -2,22 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import structlog
+from torch import Tensor
 
 from kbsync.edit.memit import Rebuilt
+from kbsync.errors import NotFinite
 from kbsync.facts import EditRequest
+from kbsync.lm.finite import all_broken
+from kbsync.store import targets
 from kbsync.sync.progress import Task
-from kbsync.sync.solving import load_targets
+from kbsync.sync.solving import load_targets, z_hash
 from kbsync.sync.workbench import Workbench
+
+log = structlog.get_logger("kbsync")
 
 
 def rebuild(bench: Workbench, live: Sequence[EditRequest], task: Task) -> Rebuilt:
-    """Build the synced weights of a live set from base; the loaded model holds them afterwards."""
-    return bench.editor.rebuild(live, load_targets(bench, live), on_step=task.describe)
+    """Build the synced weights of a live set from base; the loaded model holds them afterwards.
+
+    Raises NotFinite, and the model holds the base weights, where a z or a tensor made of them has numbers that are
+    none. A stored z of that kind is forgotten, so that the next sync solves it again.
+    """
+    found = load_targets(bench, live)
+    _forget_broken(bench, live, found)
+    rebuilt = bench.editor.rebuild(live, found, on_step=task.describe)
+    if broken := all_broken(rebuilt.tensors):
+        bench.editor.restore()
+        raise NotFinite("; ".join(broken))
+    return rebuilt
+
+
+def _forget_broken(bench: Workbench, live: Sequence[EditRequest], found: Mapping[str, Tensor]) -> None:
+    bad = [r for r in live if r.content_hash in found and not bool(found[r.content_hash].isfinite().all())]
+    if not bad:
+        return
+    with bench.store.begin() as tx:
+        targets.forget(tx, [z_hash(bench.target_hash, request.content_hash) for request in bad])
+    names = ", ".join(f"z of {request.rewrite.text!r}" for request in bad)
+    raise NotFinite(f"{names}: the store had numbers that are not finite; the next sync solves it again")
+
+
+def warn(rebuilt: Rebuilt, run_id: int) -> None:
+    """Say in the log which layers' solves float64 may not have been enough for."""
+    for layer, found in sorted(rebuilt.conditioning.items()):
+        if found.bad:
+            log.warning(
+                "solve",
+                run=run_id,
+                layer=layer,
+                condition=f"{found.condition:.1e}",
+                residual=f"{found.residual:.1e}",
+                warning="badly posed for float64; give the covariance more tokens, or raise edit.covariance_weight",
+            )
 
 
 def counts(rebuilt: Rebuilt, facts: int) -> dict[str, float]:
-    """What the rebuild took, for the run's row."""
+    """What the rebuild took, and how well the solve of each layer was posed, for the run's row."""
     misses = rebuilt.misses
     return {
         "facts": facts,
@@ -25,5 +67,7 @@ def counts(rebuilt: Rebuilt, facts: int) -> dict[str, float]:
         "missed_after_repair": misses[-1] if misses else 0,
         "repair_rounds": max(len(misses) - 1, 0),
         "residual": round(rebuilt.residual, 6),
+        **{f"condition_{layer}": float(f"{one.condition:.3g}") for layer, one in rebuilt.conditioning.items()},
+        **{f"solve_residual_{layer}": float(f"{one.residual:.3g}") for layer, one in rebuilt.conditioning.items()},
         **{f"{part}_s": round(seconds, 3) for part, seconds in rebuilt.seconds.items()},
     }

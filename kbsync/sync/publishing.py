@@ -10,7 +10,7 @@ from kbsync.checkpoint import publish as links
 from kbsync.checkpoint.manifest import FILE_NAME, Base, LiveFact, Manifest, read_manifest
 from kbsync.checkpoint.write import write_candidate
 from kbsync.edit.memit import Rebuilt
-from kbsync.errors import CheckpointError
+from kbsync.errors import CheckpointError, NotFinite
 from kbsync.evaluate import gate
 from kbsync.evaluate.gate import Verdict
 from kbsync.evaluate.metrics import Metric
@@ -28,9 +28,24 @@ from kbsync.sync.workbench import Workbench
 def judge(bench: Workbench, run_id: int, metrics: Sequence[Metric]) -> list[Verdict]:
     """Apply the gate's rules and store its verdicts."""
     verdicts = gate.judge(metrics, bench.settings.gate)
+    keep_verdicts(bench, run_id, verdicts)
+    return verdicts
+
+
+def keep_verdicts(bench: Workbench, run_id: int, verdicts: Sequence[Verdict]) -> None:
+    """Make these the run's verdicts in the store."""
     rows = [StoredVerdict(v.metric, v.value, v.threshold, v.comparison, v.passed, v.reason) for v in verdicts]
     with bench.store.begin() as tx:
         outcomes.save_verdicts(tx, run_id, rows)
+
+
+def refuse_unfinite(
+    bench: Workbench, run_id: int, live: Sequence[StoredRequest], error: NotFinite
+) -> list[Verdict]:
+    """The verdict on a rebuild whose numbers are none. There is nothing to write, to ask or to measure."""
+    verdicts = [gate.finite([str(error)], len(bench.editor.layers))]
+    keep_verdicts(bench, run_id, verdicts)
+    reject(bench, run_id, live, None)
     return verdicts
 
 
@@ -90,12 +105,13 @@ def _live_fact(request: EditRequest) -> LiveFact:
     )
 
 
-def reject(bench: Workbench, run_id: int, live: Sequence[StoredRequest], checkpoint_id: int) -> None:
-    """The gate refused the candidate: it keeps its row and its files, and never goes live. What it would have
-    brought is told from what the live model holds anyway."""
+def reject(bench: Workbench, run_id: int, live: Sequence[StoredRequest], checkpoint_id: int | None) -> None:
+    """The gate refused the candidate: it keeps its row and its files, where it has come to that, and never goes
+    live. What it would have brought is told from what the live model holds anyway."""
     published = bench.live_checkpoint()
     with bench.store.begin() as tx:
-        checkpoints.reject(tx, checkpoint_id)
+        if checkpoint_id is not None:
+            checkpoints.reject(tx, checkpoint_id)
         held = set(checkpoints.held_set(tx, published.id if published else None).values())
         new = [stored.request for stored in live if stored.request.content_hash not in held]
         changes.settle(tx, {request.fact: f"refused: run {run_id}" for request in new})

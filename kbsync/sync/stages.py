@@ -12,7 +12,8 @@ import structlog
 from sqlalchemy.orm import Session
 
 from kbsync import failpoints
-from kbsync.store import checkpoints, requests, runs
+from kbsync.errors import NotFinite
+from kbsync.store import checkpoints, outcomes, requests, runs
 from kbsync.store.checkpoints import Checkpoint
 from kbsync.store.requests import StoredRequest
 from kbsync.store.runs import Run
@@ -63,6 +64,8 @@ class Sync:
         if not self.force and (refused := standing_refusal(self.bench, live)) is not None:
             return RunStatus.REJECTED, refused
         rebuilt = self.rebuild(live)
+        if rebuilt is None:
+            return RunStatus.REJECTED, self.refusal
         self.evaluate(live, rebuilt)
         candidate = self.gate(live, rebuilt)
         if candidate is None:
@@ -92,12 +95,17 @@ class Sync:
             self._count("solve", counts)
         return live
 
-    def rebuild(self, live: Sequence[StoredRequest]) -> Rebuilt:
-        """Base weights + live set → candidate weights."""
-        from kbsync.sync import building
+    def rebuild(self, live: Sequence[StoredRequest]) -> Rebuilt | None:
+        """Base weights + live set → candidate weights; None where they are not finite, and are refused for it."""
+        from kbsync.sync import building, publishing
 
         with self._stage("rebuild") as task:
-            rebuilt = building.rebuild(self.bench, [stored.request for stored in live], task)
+            try:
+                rebuilt = building.rebuild(self.bench, [stored.request for stored in live], task)
+            except NotFinite as error:
+                self.verdicts = publishing.refuse_unfinite(self.bench, self.run_id, live, error)
+                return None
+            building.warn(rebuilt, self.run_id)
             self._count("rebuild", building.counts(rebuilt, len(live)))
         return rebuilt
 
@@ -113,7 +121,7 @@ class Sync:
     def gate(self, live: Sequence[StoredRequest], rebuilt: Rebuilt) -> int | None:
         """Metrics → verdicts; writes the candidate, and returns its checkpoint's id if it may go live."""
         from kbsync.evaluate.gate import passed
-        from kbsync.sync import publishing, room
+        from kbsync.sync import publishing, readback, room
 
         with self._stage("gate"):
             self.verdicts = publishing.judge(self.bench, self.run_id, self.metrics)
@@ -121,8 +129,12 @@ class Sync:
             for warning in self.room.warnings():
                 log.warning("room", run=self.run_id, warning=warning)
             candidate, self.checkpoint = publishing.write(self.bench, self.run_id, live, rebuilt, self.metrics)
+            files = readback.check(self.bench, live, rebuilt, candidate)
+            self.verdicts += files.verdicts
+            publishing.keep_verdicts(self.bench, self.run_id, self.verdicts)
             failed = sum(not verdict.passed for verdict in self.verdicts)
-            self._count("gate", {"rules": len(self.verdicts), "failed": failed, **_room_counts(self.room)})
+            counts = {"rules": len(self.verdicts), "failed": failed, **_room_counts(self.room), **files.counts}
+            self._count("gate", counts)
             if not passed(self.verdicts):
                 publishing.reject(self.bench, self.run_id, live, candidate)
                 return None
@@ -244,12 +256,17 @@ def standing_refusal(bench: Workbench, live: Sequence[StoredRequest]) -> str | N
     The same one: equal live set, base model and settings, also those of the evaluation and the gate, and no
     other model went live in between (what is retired is measured against the live one).
     """
+    from kbsync.evaluate.gate import FINITE, READ_BACK
+
     with bench.store.read() as tx:
         refused = checkpoints.checkpoints(tx, [CheckpointStatus.REJECTED])
         last = max(refused, key=lambda one: one.id, default=None)
         if last is None:
             return None
         run, published = runs.run_of(tx, last.run_id), checkpoints.live(tx)
+        broken = {verdict.metric for verdict in outcomes.verdicts_of(tx, last.run_id) if not verdict.passed}
+    if broken and broken <= {FINITE, READ_BACK}:
+        return None  # it was about what lay on the disk, not about what was built: written again, it may be whole
     if published is not None and published.at > run.started_at:
         return None
     whole = bench.settings.model_dump(mode="json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from kbsync.edit.memit import Editor, Rebuilt
 from kbsync.edit.target import Target, TargetSolver
-from kbsync.errors import EditError
+from kbsync.errors import EditError, NotFinite
 from kbsync.facts import EditRequest
 from tests.edit import plain_memit
 from tests.edit.setups import ALL, ENCODER, LAYERS, NO_BOS, ONE, covariance, editor, hidden_at, some_z, z_of
@@ -227,6 +228,32 @@ class TestRefused:
         ):
             made.rebuild(requests(), targets)
         assert all(torch.equal(a, b) for a, b in zip(weights(made), before, strict=True))
+
+    @pytest.mark.parametrize(("dtype", "size"), [(torch.float32, 1e39), (torch.float16, 7e4)])
+    def test_weights_beyond_their_type(self, dtype: torch.dtype, size: float) -> None:
+        """Numbers that float64 has and the weight's own type has not: the tensor and the type are named, and the
+        weight stays what it was."""
+        made = editor()
+        made.adapter.model.to(dtype)
+        before = weights(made)
+        layer = made.layers[0]
+        name, delta = made.adapter.weight_name(layer), torch.zeros(32, 64, dtype=torch.float64)
+        delta[1, 2] = -size
+        with pytest.raises(
+            NotFinite, match=f"^{name} overflows {str(dtype)[6:]}: {re.escape(f'{size:.3g}')} is beyond it"
+        ):
+            made._add(layer, delta)
+        delta[1, 2] = float("nan")
+        with pytest.raises(NotFinite, match=f"^{name} is not finite after its solve"):
+            made._add(layer, delta)
+        assert all(torch.equal(a, b) for a, b in zip(weights(made), before, strict=True))
+
+    def test_how_each_solve_was_posed(self) -> None:
+        """Every critical layer has its condition number and what the solve left, of the first update."""
+        made = editor(repair_rounds=2)
+        found = made.rebuild(requests(), some_z(made, requests())).conditioning
+        assert tuple(found) == made.layers
+        assert all(one.condition > 1 and one.residual < 1e-9 for one in found.values())
 
     def test_an_interrupt_leaves_the_base(self) -> None:
         """Whoever goes on after it does not meet half an update."""

@@ -31,7 +31,11 @@ def test_a_refused_candidate_is_not_published(synced: Rig) -> None:
     assert verify(report.checkpoint) == []
     assert synced.published() == synced.link() == "sync-000002"
     assert synced.rows("SELECT count(*) FROM publications") == [(1,)]
-    assert [(v.metric, v.passed) for v in report.verdicts] == [("perplexity_ratio", False)]
+    assert [(v.metric, v.passed) for v in report.verdicts] == [
+        ("perplexity_ratio", False),
+        ("finite", True),
+        ("read_back", True),
+    ]
     assert tuple(report.counts)[-1] == "gate"
 
 

@@ -104,9 +104,15 @@ def test_metrics_and_verdicts_are_rows(synced: Rig) -> None:
     assert stored == pytest.approx({(m.name, m.phase): m.value for m in told})
     assert stored["efficacy_success", Phase.AFTER] > stored["efficacy_success", Phase.BEFORE]
     assert ("retired_favoured", Phase.AFTER) in stored
-    assert [(v.metric, v.passed) for v in report.verdicts] == [("efficacy_success", True)]
+    assert [(v.metric, v.passed) for v in report.verdicts] == [
+        ("efficacy_success", True),
+        ("finite", True),
+        ("read_back", True),
+    ]
     assert synced.rows("SELECT metric, comparison, passed FROM gate_verdicts WHERE run_id = 3") == [
-        ("efficacy_success", "≥", 1)
+        ("efficacy_success", "≥", 1),
+        ("finite", "≤", 1),
+        ("read_back", "≤", 1),
     ]
     ((view,),) = synced.rows("SELECT efficacy_success FROM run_summary WHERE run = 3")
     assert view == pytest.approx(stored["efficacy_success", Phase.AFTER])
