@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from kbsync.source import breaker
-from kbsync.store import checkpoints, daemons, endpoints, prunes, runs, triggers
+from kbsync.store import checkpoints, daemons, endpoints, pauses, prunes, runs, triggers
 from kbsync.store.tables import RunStatus
 from kbsync.store.viewed import rows
 from kbsync.sync import overview
@@ -78,6 +78,7 @@ def _waiting(tx: Session, at: datetime) -> Iterator[Sample]:
 def _daemon(tx: Session, at: datetime) -> Iterator[Sample]:
     up = daemons.up(tx, at)
     yield "kbsync_daemon_up", {}, float(bool(up))
+    yield "kbsync_paused", {}, float(pauses.paused(tx, at) is not None)
     if up and up[0].next_run_at is not None:
         yield "kbsync_daemon_next_run_timestamp_seconds", {}, up[0].next_run_at.timestamp()
     for row in rows(tx, "SELECT name, epoch FROM leases"):

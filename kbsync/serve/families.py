@@ -34,6 +34,7 @@ FAMILIES = (
     Family("kbsync_approval_waiting", "gauge", "1 while a run waits for somebody to approve its changes."),
     # the daemon
     Family("kbsync_daemon_up", "gauge", "1 while a daemon leads the store, whichever process it is."),
+    Family("kbsync_paused", "gauge", "1 while `kbsync pause` keeps everything from starting by itself."),
     Family("kbsync_daemon_next_run_timestamp_seconds", "gauge", "When the leading daemon syncs next."),
     Family("kbsync_lease_epoch", "gauge", "How often a lease was taken.", ("lease",)),
     # the source

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -141,16 +142,38 @@ def beside(daemon: Daemon) -> Iterator[Serving | None]:
 
 
 def serve(settings: Settings) -> None:
-    """Serve alone, until SIGTERM or Ctrl-C. Raises KbsyncError when the port or the store can't be had."""
+    """Serve alone, until SIGTERM, after which it returns, or Ctrl-C. Raises KbsyncError when the port or the store
+    can't be had."""
     view = view_of(settings)
     view.door.store()
+    server = make_server(view)
     try:
-        with bind(settings.serve) as listening:
+        with bind(settings.serve) as listening, _ending_well(server):
             log.info("listening", url=url_of(listening))
             _warn(view)
-            make_server(view).run(sockets=[listening])
+            server.run(sockets=[listening])
     finally:
         view.door.close()
+
+
+@contextlib.contextmanager
+def _ending_well(server: uvicorn.Server) -> Iterator[None]:
+    """SIGTERM in the block ends the server, and not the process: who tells a service to stop asks for no failure.
+
+    uvicorn catches the signal too, and raises it again once it has ended; then this handler is in its place.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _warn(view: View) -> None:

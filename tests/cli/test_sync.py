@@ -63,7 +63,7 @@ def wikidata(config: Path, tiny: Path) -> Iterator[EmbeddedWikidata]:
     """The demo's slice of Wikidata, served, and a config that reads it."""
     with EmbeddedWikidata([share("data/demo/wikidata.nt.gz")]) as served:
         text = config.read_text().replace("[model]", f'[model]\nbase = "{tiny}"\ndevice = "cpu"')
-        text += SETTINGS + f'[source]\nendpoint = "{served.endpoint}"\n[gate]\n{NO_GATE}\n'
+        text += SETTINGS + f'[source]\nendpoint = "{served.endpoint}"\n[serve]\nport = 0\n[gate]\n{NO_GATE}\n'
         config.write_text(text)
         yield served
 

@@ -17,7 +17,7 @@ from kbsync.serve.exposition import Exposition, families
 from kbsync.serve.families import FAMILIES, PROCESS
 from kbsync.serve.view import view_of
 from kbsync.settings import Settings
-from kbsync.store import checkpoints, daemons, endpoints, prunes, runs, triggers
+from kbsync.store import checkpoints, daemons, endpoints, pauses, prunes, runs, triggers
 from kbsync.store.engine import Store, open_store
 from kbsync.store.retention import Survey
 from kbsync.store.tables import ChangeRow, FactRow, RunRow, RunStatus
@@ -91,6 +91,21 @@ def test_the_story(settings: Settings) -> None:
     path = Path(settings.store.url.removeprefix("sqlite:///"))
     assert value(found, "kbsync_store_bytes") == pytest.approx(path.stat().st_size, abs=64 * 4096)
     assert value(found, "process_resident_memory_bytes") > 1e6
+
+
+def test_a_pause_is_seen_until_it_is_over(settings: Settings, told: Store) -> None:
+    """0 without one, 1 while one holds, 0 again when its time is over or somebody has resumed it."""
+    at = now()
+    assert value(scraped(settings), "kbsync_paused") == 0
+    with told.begin() as tx:
+        pauses.pause(tx, "me", at - timedelta(hours=2), at - timedelta(hours=1), "a move")
+    assert value(scraped(settings), "kbsync_paused") == 0
+    with told.begin() as tx:
+        pauses.pause(tx, "me", at, None, "a move")
+    assert value(scraped(settings), "kbsync_paused") == 1
+    with told.begin() as tx:
+        pauses.resume(tx, "me", now())
+    assert value(scraped(settings), "kbsync_paused") == 0
 
 
 def test_what_goes_on(settings: Settings, told: Store) -> None:

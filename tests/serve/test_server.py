@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
@@ -137,3 +142,22 @@ def test_others_can_reach_it_and_no_token_was_made(settings: Settings) -> None:
             until(lambda: len(logs) > 1)
             serving.stop()
         assert words in logs[1]["event"]
+
+
+def test_told_to_stop_it_ends_well(settings: Settings, tmp_path: Path) -> None:
+    """`kbsync serve`, a process of its own: SIGTERM is what it was waiting for, not a failure."""
+    file = tmp_path / "kbsync.toml"
+    file.write_text(f'[store]\nurl = "{settings.store.url}"\n[watch]\nrelations = ["P6"]\n', encoding="utf-8")
+    line = [sys.executable, "-m", "kbsync.cli.main", "-c", str(file), "serve", "--port", "0"]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            first = json.loads(process.stderr.readline())
+            assert first["event"] == "listening"
+            port = int(first["url"].rpartition(":")[2])
+            until(lambda: _answers(port, None))
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+            assert "Traceback" not in process.stderr.read()
+        finally:
+            process.kill()
