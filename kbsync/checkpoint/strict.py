@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Set
 from datetime import UTC, datetime
 from typing import Any
 
+from kbsync.lm.json_file import parse as parse
+
 _HASH = re.compile(r"[0-9a-f]{64}")
-
-
-def parse(content: str) -> object:
-    """JSON without what Python lets through: a key written twice, NaN, Infinity."""
-    return json.loads(content, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
 
 
 def table(value: object, where: str) -> dict[str, Any]:
@@ -80,16 +76,3 @@ def plain(value: Any, where: str) -> Any:
     for one in inner:
         plain(one, where)
     return value
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {key!r} is written twice")
-        found[key] = value
-    return found
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")

@@ -12,6 +12,7 @@ from safetensors.torch import load
 from kbsync.checkpoint.manifest import FILE_NAME, FileEntry, Manifest, read_manifest
 from kbsync.checkpoint.tensors import entries, is_finite, tensors_hash
 from kbsync.errors import CheckpointError
+from kbsync.lm.safetensors_header import read_header
 
 TENSORS = "edited.safetensors"
 
@@ -88,6 +89,7 @@ def _one_file(file: Path, said: FileEntry) -> list[str]:
 def _load(file: Path) -> dict[str, torch.Tensor] | str:
     """The tensors of a file, or why they can't be read."""
     try:
+        read_header(file)  # a header that lies is told before the tensors are made
         return load(file.read_bytes())  # not mapped: a file that shrinks later would kill the process
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         return f"{file.name} is not readable safetensors: {str(error).splitlines()[0]}"

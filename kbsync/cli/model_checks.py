@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,6 +35,7 @@ def check_model(settings: Settings) -> Iterator[Check]:
 
 def _base(spec: str) -> Check:
     from kbsync.cli.checks import Check
+    from kbsync.lm.folder import check_folder
     from kbsync.lm.load import EMBEDDED_PACKAGE
 
     try:
@@ -50,6 +50,8 @@ def _base(spec: str) -> Check:
     if path.is_file():
         return Check("model", "ok", f"{path}, a GGUF file; the first sync converts it and checks its family")
     if path.is_dir():
+        if any(path.glob("*.safetensors")):
+            check_folder(path)
         return Check("model", "ok", f"{path} ({_family(path / 'config.json')}{_stored(path)})")
     if path.is_absolute() or spec.startswith((".", "~")) or spec.endswith(".gguf"):
         return Check("model", "fail", f"there is no file or folder {spec}", "set model.base to one that is there")
@@ -74,11 +76,13 @@ def _from_hub(spec: str) -> Check:
 def _family(config: Path) -> str:
     """The model type. Raises ModelError, saying why, when it can't be edited."""
     from kbsync.edit.families import family_of
+    from kbsync.lm.json_file import MOST_JSON, read_json
     from kbsync.lm.precision import quantiser
 
     try:
-        read = SimpleNamespace(**json.loads(config.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
+        found = read_json(config, MOST_JSON)
+        read = SimpleNamespace(**dict(found))  # type: ignore[call-overload]  # what is no table is a TypeError
+    except (OSError, ValueError, TypeError):
         raise ModelError(f"{config} is not a model's configuration") from None
     quantiser(vars(read))
     return family_of(read).name

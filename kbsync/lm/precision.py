@@ -16,6 +16,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from kbsync.errors import ModelError
+from kbsync.lm.json_file import MOST_JSON, read_json
 
 SOURCE = "kbsync-source.json"  # beside a converted model: what it was converted from
 _NAMES = {"F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16", "F8_E4M3": "float8_e4m3",
@@ -47,8 +48,8 @@ def quantiser(config: Mapping[str, Any]) -> dict[str, Any] | None:
 def read_config(folder: Path) -> dict[str, Any]:
     """A model folder's config.json; empty when it can't be read (loading will say so)."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        config = read_json(folder / "config.json", MOST_JSON)
+    except (OSError, ValueError):
         return {}
     return config if isinstance(config, dict) else {}
 

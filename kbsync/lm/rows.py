@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kbsync.errors import ModelError
+from kbsync.errors import ModelError, one_line
 from kbsync.facts import Prompt
 
 DOCUMENT_TOKEN = "<|endoftext|>"  # noqa: S105  a separator of documents, not a secret
+_MOST_RENDERED = 1_000_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,8 @@ class Encoder:
         self._special = {*tokenizer.all_special_tokens, *(t.content for t in added if t.special)} - {""}
 
     def holds_special(self, text: str) -> bool:
-        """Whether `text` spells one of the tokenizer's special tokens: a label must not steer the template."""
+        """Whether `text` spells one of the tokenizer's special tokens: a label must not steer the
+        template."""
         return any(token in text for token in self._special)
 
     def plain(self, prompt: Prompt, target: str | None = None, prefix: str = "", bos: bool = True) -> Row:
@@ -80,7 +82,7 @@ class Encoder:
         if not self.has_chat:
             return None
         turns = [{"role": "user", "content": question.text}]
-        text: str = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+        text = self._render(turns, add_generation_prompt=True)
         at = text.rfind(question.text)
         if at < 0:
             return None
@@ -89,21 +91,35 @@ class Encoder:
     def chat_sentence(self, question: Prompt, sentence: Prompt, target: str | None = None) -> Row | None:
         """The question as a user's turn, and an answer in a sentence: `sentence`, a space and the object.
 
-        So instruct models answer, where `chat` has the object as the answer's first word. The subject is the one
-        in the assistant's sentence, and nothing closes the turn. The text before the sentence is what the
-        template itself puts before an assistant's message, which may be more than its generation prompt (an empty
-        thought, say). None when the tokenizer has no chat template, or the template does not keep both texts as
-        they are.
+        So instruct models answer, where `chat` has the object as the answer's first word. The subject is the
+        one in the assistant's sentence, and nothing closes the turn. The text before the sentence is what the
+        template itself puts before an assistant's message, which may be more than its generation prompt (an
+        empty thought, say). None when the tokenizer has no chat template, or the template does not keep both
+        texts as they are.
         """
         if not self.has_chat:
             return None
         turns = [{"role": "user", "content": question.text}, {"role": "assistant", "content": sentence.text}]
-        text: str = self.tokenizer.apply_chat_template(turns, tokenize=False)
+        text = self._render(turns)
         at = text.rfind(sentence.text)
         if at < 0 or question.text not in text[:at]:
             return None
         span = (at + sentence.start, at + sentence.end)
         return self._row(text[: at + len(sentence.text)], span, f" {target}" if target is not None else "", [])
+
+    def _render(self, turns: list[dict[str, str]], **more: bool) -> str:
+        """The turns in the model's own template, which jinja's sandbox renders. Raises ModelError for one
+        that fails or says far more than it was given."""
+        try:
+            text = str(self.tokenizer.apply_chat_template(turns, tokenize=False, **more))
+        except Exception as error:  # a template may raise whatever it likes
+            cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ModelError(one_line(f"the model's chat template can't be used: {cause}")) from None
+        if len(text) > _MOST_RENDERED:
+            raise ModelError(
+                f"the model's chat template can't be used: it makes {len(text)} characters of two lines"
+            )
+        return text
 
     def text_ids(self, text: str) -> list[int]:
         """Plain text as ids, without special tokens of any kind."""
