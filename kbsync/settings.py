@@ -381,6 +381,9 @@ class StoreSettings(Section):
     password_file: Path | None = Field(
         None, description="file that holds the server's password, in place of the URL"
     )
+    query_url: str = Field(
+        "", description="the same store for `kbsync sql`, as a PostgreSQL role that may only read; none: `url`"
+    )
 
 
 _DURATION = re.compile(r"(\d{1,6}(?:\.\d+)?)(m|h|d)")
@@ -756,9 +759,13 @@ def _absolute(settings: Settings, root: Path) -> Settings:
     catalogue = fix(settings.watch.catalogue)
     if not catalogue.exists() and settings.watch.catalogue == Path("config/relations.toml"):
         catalogue = share("config/relations.toml")
-    url = settings.store.url
-    if url.startswith("sqlite:///") and not url.startswith("sqlite:////") and url != "sqlite:///:memory:":
-        url = f"sqlite:///{fix(Path(url.removeprefix('sqlite:///')))}"
+
+    def fix_url(url: str) -> str:
+        if url.startswith("sqlite:///") and not url.startswith("sqlite:////") and url != "sqlite:///:memory:":
+            return f"sqlite:///{fix(Path(url.removeprefix('sqlite:///')))}"
+        return url
+
+    url, query_url = fix_url(settings.store.url), fix_url(settings.store.query_url)
     password_file = fix(settings.store.password_file) if settings.store.password_file else None
     if password_file is not None:
         url = _with_password(url, password_file)
@@ -776,6 +783,8 @@ def _absolute(settings: Settings, root: Path) -> Settings:
                 }
             ),
             "checkpoint": settings.checkpoint.model_copy(update={"folder": fix(settings.checkpoint.folder)}),
-            "store": settings.store.model_copy(update={"url": url, "password_file": password_file}),
+            "store": settings.store.model_copy(
+                update={"url": url, "password_file": password_file, "query_url": query_url}
+            ),
         }
     )

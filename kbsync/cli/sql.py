@@ -44,7 +44,8 @@ def command(state: State, query: str, limit: int, timeout: float, as_csv: bool) 
     from kbsync.store.query import run_sql
 
     words = sys.stdin.read() if query == "-" else query
-    answer = run_sql(state.settings().store.url, words, limit, timeout)
+    store = state.settings().store
+    answer = run_sql(store.query_url or store.url, words, limit, timeout)
     if state.as_json:
         show.as_json({"columns": answer.columns, "rows": answer.rows, "truncated": answer.truncated})
         return

@@ -1,36 +1,53 @@
-"""Users' own SQL: one statement that only reads, with a limit on rows and on time."""
+"""Users' own SQL: one statement that only reads, with limits on rows, bytes, memory and time.
+
+It runs in a process of its own (`kbsync.store.asker`), which is ended when its time is up: SQLite looks at
+the clock only between the steps of its machine, and one step may sort, or match a pattern, for minutes.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import re
+import selectors
 import sqlite3
+import subprocess
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import psycopg
-from psycopg import sql as pgsql
 from sqlalchemy import URL
 
 from kbsync.errors import StoreError
+from kbsync.store import asker
 from kbsync.store.connect import explain, parse_url, place
-from kbsync.store.tables.base import iso
 
 Cell = str | int | float | bool | None
 
 _MOST_ROWS = 2**31 - 2  # what both drivers can be asked for, and one more
 _LONGEST_S = 86_400.0
-_CHECK_EVERY = 1000  # SQLite's virtual machine steps between two looks at the clock
-_MAX_CELL = 10_000_000  # bytes of one value: an expression must not fill the memory
-_ALLOWED = {
-    sqlite3.SQLITE_SELECT,
-    sqlite3.SQLITE_READ,
-    sqlite3.SQLITE_FUNCTION,
-    sqlite3.SQLITE_RECURSIVE,
-}
+_START_S = 60.0  # most seconds until the process is there and has opened the store
+_GRACE_S = 0.25  # a query that ends by itself is told better than one that is ended
+
+# What reaches the server's files, other sessions or the settings of this one, or runs SQL that is in a text, and is
+# not stopped by the transaction being read-only; and what holds the server's secrets. Identifiers may be quoted,
+# or written with escapes (U&"…"); neither hides a word, since the second is refused as well.
+_REFUSED = re.compile(
+    r"\b(set_config|pg_(read|ls|stat|file|log|sleep|reload|rotate|switch|promote|create|drop|copy|replication|"
+    r"logical|notify|wal|backup|start_backup|stop_backup|cancel|terminate|signal|advisory|try_advisory|import|export|"
+    r"current_logfile|stat_file|stat_reset|authid|shadow|user_mapping|hba_file|ident_file|subscription|largeobject)\w*|"
+    r"(query|cursor|table|schema|database)_to_xml\w*|ts_(stat|rewrite)|lo(_\w+|import|export|read|write|get|put)?"
+    r"(?=[\s\"]*\()|dblink\w*|crosstab\w*|xpath_table|connectby|plpy\w*)|\bu&\"",
+    re.IGNORECASE,
+)
+_HARMLESS = re.compile(
+    r"pg_stat_(activity|database|user_tables|all_tables|user_indexes|all_indexes)\b", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +59,20 @@ class Answer:
     truncated: bool
 
 
-def run_sql(url: str, sql: str, limit: int = 1000, timeout_s: float = 10.0) -> Answer:
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The most that a query may take: bytes of its process' memory, and bytes of its answer."""
+
+    memory: int = 1_000_000_000
+    answer: int = 50_000_000
+
+
+def run_sql(url: str, sql: str, limit: int = 1000, timeout_s: float = 10.0, bounds: Bounds | None = None) -> Answer:
     """Run one SELECT on the store's tables and views.
 
-    Times come as ISO 8601 text in UTC, bytes as their length. Writes, several statements, attached files
-    and settings are refused. Raises StoreError with the database's own words in one line.
+    Times come as ISO 8601 text in UTC, bytes as their length. Writes, several statements, attached files and
+    settings are refused, and so are queries that need more seconds, memory or bytes of answer than they may.
+    Raises StoreError with the database's own words in one line.
     """
     parsed = parse_url(url)
     statement = sql.strip().rstrip(";").rstrip()
@@ -56,10 +82,20 @@ def run_sql(url: str, sql: str, limit: int = 1000, timeout_s: float = 10.0) -> A
         raise StoreError("the SQL has a NUL, or bytes that are not UTF-8")
     if not 0 < timeout_s <= _LONGEST_S:  # NaN neither
         raise StoreError(f"a query may take from 0 to {_LONGEST_S:g} seconds, not {timeout_s:g}")
-    limit = min(limit, _MOST_ROWS)
-    if parsed.get_backend_name() == "sqlite":
-        return _sqlite(parsed, statement, limit, timeout_s)
-    return _postgres(parsed, statement, limit, timeout_s)
+    bounds = bounds or Bounds()
+    backend = parsed.get_backend_name()
+    return _ask(
+        parsed,
+        asker.Task(
+            backend=backend,
+            place=_file(parsed) if backend == "sqlite" else _server(parsed, statement),
+            sql=statement,
+            limit=min(limit, _MOST_ROWS),
+            seconds=timeout_s,
+            memory=bounds.memory,
+            answer=bounds.answer,
+        ),
+    )
 
 
 def _is_utf8(text: str) -> bool:
@@ -71,82 +107,137 @@ def _is_utf8(text: str) -> bool:
     return True
 
 
-def _sqlite(url: URL, sql: str, limit: int, timeout_s: float) -> Answer:
+def _file(url: URL) -> str:
     path = Path(str(url.database)).absolute()
     if not path.exists():
         raise StoreError(f"there is no store at {path}; `kbsync sync` makes one")
-    deadline = time.monotonic() + timeout_s
+    return str(path)
+
+
+def _server(url: URL, sql: str) -> str:
+    found = _REFUSED.search(_HARMLESS.sub("", sql))
+    if found:
+        raise StoreError(f"SQL: {found[0].lower()!r} is refused: it reaches beyond the store's tables")
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def _ask(url: URL, task: asker.Task) -> Answer:
+    """What the asker says to a task. It is gone when this returns, whatever happens."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("KBSYNC_", "PYTHON"))}
+    process = subprocess.Popen(  # noqa: S603  a file of ours
+        [sys.executable, "-I", *(["-S"] if task["backend"] == "sqlite" else []), asker.__file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=inherited,
+    )
+    server = 0
+    lines = _Lines(process, task["answer"] + 100_000)
     try:
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=timeout_s)
-        try:
-            connection.execute("PRAGMA query_only=ON")
-            connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_CELL)
-            connection.set_authorizer(_read_only)
-            connection.set_progress_handler(lambda: int(time.monotonic() > deadline), _CHECK_EVERY)
-            cursor = connection.execute(sql)
-            if cursor.description is None:
-                raise StoreError("only a query that returns rows can be run here")
-            return _answer([column[0] for column in cursor.description], cursor.fetchmany(limit + 1), limit)
-        finally:
-            connection.close()
-    except (sqlite3.Error, sqlite3.Warning) as error:
-        raise StoreError(_sqlite_words(error, url, timeout_s)) from error
+        assert process.stdin is not None
+        with contextlib.suppress(BrokenPipeError), process.stdin:
+            process.stdin.write(json.dumps(task).encode())
+        first = lines.next(time.monotonic() + _START_S)
+        if isinstance(first, dict) and "ready" in first:
+            server = int(first["ready"])
+            return _answer(lines, time.monotonic() + task["seconds"] + _GRACE_S, url, task)
+        raise _failure(first, url, task)
+    except BaseException:
+        if server and not lines.ended:
+            _end_session(url, server)
+        raise
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
-def _read_only(action: int, first: str | None, second: str | None, *_where: str | None) -> int:
-    """SQLite's authorizer: reading tables and calling functions, nothing else."""
-    del first, second
-    return sqlite3.SQLITE_OK if action in _ALLOWED else sqlite3.SQLITE_DENY
+def _answer(lines: _Lines, deadline: float, url: URL, task: asker.Task) -> Answer:
+    columns = lines.next(deadline)
+    if not isinstance(columns, list):
+        raise _failure(columns, url, task)
+    rows: list[tuple[Cell, ...]] = []
+    while isinstance(line := lines.next(deadline), list):
+        rows.append(tuple(line))
+    if not isinstance(line, dict) or "more" not in line:
+        raise _failure(line, url, task)
+    return Answer(tuple(columns), tuple(rows), bool(line["more"]))
 
 
-def _sqlite_words(error: Exception, url: URL, timeout_s: float) -> str:
-    name = getattr(error, "sqlite_errorname", "")
-    if name == "SQLITE_INTERRUPT":
-        return f"the query took longer than {timeout_s:g} s; ask for less"
-    if name == "SQLITE_AUTH" or "one statement" in str(error):
-        return f"only one statement that reads can be run here ({error})"
-    if name in ("SQLITE_ERROR", "SQLITE_TOOBIG", ""):
-        return f"SQL: {' '.join(str(error).split())}"
-    return explain(error, url)
+class _Lines:
+    """What the process says, line by line, up to a time and a number of bytes."""
+
+    def __init__(self, process: subprocess.Popen[bytes], most: int) -> None:
+        assert process.stdout is not None
+        self._file, self._left = process.stdout.fileno(), most
+        self._process = process
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._file, selectors.EVENT_READ)
+        self._lines = self._split()
+        self._deadline = 0.0
+        self.ended = False  # whether the last line was there
+
+    def next(self, deadline: float) -> Any:
+        """The next line's value; the text `late`, or the exit code of a process that ended without another
+        word."""
+        self._deadline = deadline
+        line = next(self._lines)
+        said = json.loads(line) if isinstance(line, bytes) else line
+        self.ended = isinstance(said, dict) and "ready" not in said
+        return said
+
+    def _split(self) -> Iterator[bytes | str | int]:
+        rest = b""
+        while True:
+            if not self._selector.select(max(self._deadline - time.monotonic(), 0)):
+                yield "late"
+            piece = os.read(self._file, 1 << 16)
+            self._left -= len(piece)
+            if self._left < 0:
+                self._process.kill()
+            if not piece or self._left < 0:
+                yield self._process.wait()
+            *whole, rest = (rest + piece).split(b"\n")
+            yield from whole
 
 
-def _postgres(url: URL, sql: str, limit: int, timeout_s: float) -> Answer:
+def _end_session(url: URL, server: int) -> None:
+    """End the server's process that ran the query: it may have set its own time limit aside."""
     address = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    options = f"-c timezone=UTC -c statement_timeout={int(timeout_s * 1000)}"
+    with contextlib.suppress(psycopg.Error), psycopg.connect(address, connect_timeout=5) as connection:
+        connection.execute("SELECT pg_terminate_backend(%s)", (server,))
+
+
+def _failure(said: Any, url: URL, task: asker.Task) -> StoreError:
+    """What became of a task, in one line."""
+    error = said.get("error") if isinstance(said, dict) else None
+    if error is None:
+        # A process that is gone without a word was ended by a limit: of time (SIGXCPU), else of memory.
+        error = {"kind": "late" if said == "late" or said == -24 else "memory"}
+    name, words = str(error.get("name", "")), " ".join(str(error.get("words", "")).split())
+    if error["kind"] == "late" or name in ("SQLITE_INTERRUPT", "57014"):
+        return StoreError(f"the query took longer than {task['seconds']:g} s; ask for less")
+    if error["kind"] == "memory" or name == "SQLITE_NOMEM":
+        return StoreError(f"the query needs more memory than {task['memory'] / 1e6:g} MB; ask for less")
+    if error["kind"] == "refused":
+        return StoreError(f"SQL: {words}")
+    if error["kind"] == "postgres":
+        return _postgres_failure(name, words, url)
+    if name == "SQLITE_AUTH" or "one statement" in words or words == "not authorized":
+        return StoreError(f"only one statement that reads can be run here ({words})")
+    if name in ("SQLITE_ERROR", "SQLITE_TOOBIG", ""):
+        return StoreError(f"SQL: {words}")
+    failure = sqlite3.OperationalError(words)
+    failure.sqlite_errorname = name
+    return StoreError(explain(failure, url))
+
+
+def _postgres_failure(state: str, words: str, url: URL) -> StoreError:
     try:
-        with (
-            psycopg.connect(address, connect_timeout=10, options=options) as connection,
-            connection.cursor(name="kbsync_query") as cursor,
-        ):
-            connection.read_only = True
-            # A named cursor is DECLAREd in the extended protocol: the server takes one SELECT, nothing else.
-            cursor.execute(pgsql.SQL(sql))  # the user's own text, on purpose
-            assert cursor.description is not None
-            return _answer([c.name for c in cursor.description], cursor.fetchmany(limit + 1), limit)
-    except psycopg.errors.QueryCanceled as error:
-        raise StoreError(f"the query took longer than {timeout_s:g} s; ask for less") from error
-    except psycopg.errors.OperationalError as error:
-        raise StoreError(explain(error, url)) from error
-    except psycopg.Error as error:
-        words = error.diag.message_primary or str(error)
-        raise StoreError(f"{place(url)}: SQL: {' '.join(words.split())}") from error
-
-
-def _answer(columns: Sequence[str], rows: Sequence[Sequence[Any]], limit: int) -> Answer:
-    shown = tuple(tuple(_cell(value) for value in row) for row in rows[:limit])
-    return Answer(tuple(columns), shown, len(rows) > limit)
-
-
-def _cell(value: Any) -> Cell:
-    if value is None or isinstance(value, (str, int, float)):
-        return value
-    if isinstance(value, bytes):
-        return f"<{len(value)} bytes>"
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        return iso(value)
-    if isinstance(value, date):
-        return value.isoformat()
-    try:
-        return float(value)  # PostgreSQL's numeric: sums and averages
-    except (TypeError, ValueError):
-        return str(value)
+        kind = psycopg.errors.lookup(state)
+    except KeyError:
+        kind = psycopg.OperationalError if state == "08" else psycopg.DatabaseError
+    if issubclass(kind, psycopg.OperationalError):
+        return StoreError(explain(kind(words), url))
+    return StoreError(f"{place(url)}: SQL: {words}")

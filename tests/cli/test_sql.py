@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import sqlite3
+from pathlib import Path
 
 import pytest
 
@@ -87,3 +89,14 @@ def test_no_store(call: Call) -> None:
     """Asking a store that isn't there makes none."""
     for _ in range(2):
         assert "there is no store" in error(call("sql", "SELECT 1", "--json"))["message"]
+
+
+def test_a_place_of_its_own(call: Call, told: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`store.query_url` is where questions go, and nothing else does."""
+    elsewhere = tmp_path / "elsewhere.db"
+    with sqlite3.connect(elsewhere) as connection:
+        connection.execute("CREATE TABLE only_here (a)")
+    monkeypatch.setenv("KBSYNC_STORE__QUERY_URL", f"sqlite:///{elsewhere}")
+    assert data(told("sql", "SELECT count(*) FROM only_here", "--json"))["rows"] == [[0]]
+    assert told("sql", "SELECT 1 FROM runs").exit_code == 4
+    assert data(told("status", "--json"))["live"] is not None

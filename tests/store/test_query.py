@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+import uuid
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from kbsync.errors import StoreError
 from kbsync.store import mirror
@@ -90,9 +92,16 @@ def test_other_files_cannot_be_reached(tmp_path: Path) -> None:
 
 @pytest.mark.postgres
 def test_function_that_writes_is_refused(server: Server) -> None:
-    """In PostgreSQL a SELECT can call functions that write; the transaction is read-only all the same."""
-    with pytest.raises(StoreError, match="read-only transaction"):
-        run_sql(server.laid_out(), "SELECT nextval('triggers_id_seq')")
+    """In PostgreSQL a SELECT can call functions that write; the transaction is read-only all the same, also for a
+    role that may do all."""
+    url = make_url(server.laid_out())
+    role = f"kbsync_writer_{uuid.uuid4().hex[:8]}"
+    server.run(url, f"CREATE ROLE {role} LOGIN; GRANT ALL ON SEQUENCE triggers_id_seq TO {role}")
+    try:
+        with pytest.raises(StoreError, match="read-only transaction"):
+            run_sql(url.set(username=role).render_as_string(False), "SELECT nextval('triggers_id_seq')")
+    finally:
+        server.run(url, f"DROP OWNED BY {role}; DROP ROLE {role}")
 
 
 def test_query_that_takes_too_long_is_stopped(url: str, store: Store) -> None:
