@@ -44,7 +44,7 @@ def command(state: State, offline: bool) -> None:
     elif not failed:
         show.line("ready to sync")
     if failed:
-        click.echo(f"kbsync: {failed} of {len(found)} checks failed", err=True)
+        show.error_line(f"{failed} of {len(found)} checks failed")
         click.get_current_context().exit(KbsyncError.exit_code)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import json
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 
 import click
 
+from kbsync.cli import show
 from kbsync.cli.state import State
 from kbsync.errors import KbsyncError, Stopped
 
@@ -22,7 +22,7 @@ def exit_code_of(call: Callable[[], object], state: State, words: Sequence[str])
         result = call()
     except KbsyncError as error:
         if state.verbose:
-            traceback.print_exc()
+            _print_traceback()
         return tell(type(error).__name__, _one_line(error), error.exit_code, as_json=state.as_json)
     except click.Abort:
         return tell("Stopped", "stopped; nothing was started", Stopped.exit_code, as_json=state.as_json)
@@ -31,7 +31,7 @@ def exit_code_of(call: Callable[[], object], state: State, words: Sequence[str])
         return tell("UsageError", _usage(error), error.exit_code, as_json=as_json)
     except Exception as error:  # the last resort: whatever nobody has named
         if state.verbose:
-            traceback.print_exc()
+            _print_traceback()
         hint = "" if state.verbose else "; `kbsync -v` and the same command shows the traceback"
         message = f"unexpected {type(error).__name__}: {_one_line(error) or 'no message'}{hint}"
         return tell(type(error).__name__, message, UNEXPECTED, as_json=state.as_json)
@@ -41,9 +41,9 @@ def exit_code_of(call: Callable[[], object], state: State, words: Sequence[str])
 def tell(kind: str, message: str, exit_code: int, *, as_json: bool) -> int:
     """Print the failure; returns `exit_code`."""
     sys.stdout.flush()
-    click.echo(f"kbsync: {message}", err=True)
+    show.error_line(message)
     if as_json:
-        click.echo(json.dumps({"error": error_object(kind, message, exit_code)}, ensure_ascii=False))
+        click.echo(show.json_text({"error": error_object(kind, message, exit_code)}))
     return exit_code
 
 
@@ -64,6 +64,12 @@ def exit_code_lines() -> str:
 
 def _first_sentence(cls: type) -> str:
     return inspect.cleandoc(cls.__doc__ or "").partition(". ")[0].rstrip(".") + "."
+
+
+def _print_traceback() -> None:
+    """The traceback of the exception that is handled. What an error says may come from outside."""
+    lines = traceback.format_exc().splitlines()
+    click.echo("\n".join(map(show.printable, lines)), err=True)
 
 
 def _one_line(error: BaseException) -> str:

@@ -7,12 +7,29 @@ import sys
 
 import structlog
 
+from kbsync.cli.show import printable
+
 
 class _Stderr(logging.Handler):
     """Writes to whatever stderr is at that moment: a progress bar replaces it to keep lines above the bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr)
+
+
+def _plain(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Every text of a line without characters that could steer a terminal, which a log may end on."""
+    return {key: _spelt(value) for key, value in event.items()}
+
+
+def _spelt(value: object) -> object:
+    if isinstance(value, str):
+        return "\n".join(map(printable, value.split("\n")))
+    if isinstance(value, dict):
+        return {_spelt(key): _spelt(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_spelt(one) for one in value]
+    return value
 
 
 def set_up(verbose: int) -> None:
@@ -23,14 +40,14 @@ def set_up(verbose: int) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    render: list[structlog.typing.Processor]
+    render: list[structlog.typing.Processor]  # tracebacks without the values of local variables, maybe secrets
     if sys.stderr.isatty():
-        render = [structlog.dev.ConsoleRenderer()]
+        render = [structlog.processors.format_exc_info, _plain, structlog.dev.ConsoleRenderer()]
     else:
-        # without the values of local variables, which may be secrets
         told = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         render = [
             structlog.processors.ExceptionRenderer(told),
+            _plain,
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
     structlog.configure(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kbsync.cli.show import printable
 from kbsync.settings import Settings
 
 # The first up to the last @: whatever a password holds, all of it goes.
@@ -79,7 +80,7 @@ def as_toml(settings: list[Setting]) -> str:
 
 
 def _line(one: Setting, all_settings: Mapping[tuple[str, str], Setting]) -> str:
-    note = f"# {one.origin}"
+    note = f"# {printable(one.origin)}"
     if one.section == "gate" and one.value is None:
         return f'{one.key} = "off"  {note}'
     if (one.section, one.key) == ("source", "token") and one.value is not None:
@@ -95,7 +96,8 @@ def _line(one: Setting, all_settings: Mapping[tuple[str, str], Setting]) -> str:
 
 
 def _toml(value: Any) -> str:
-    """JSON's strings, numbers, booleans and arrays of them are TOML's, but for the escape of one character."""
+    """JSON's strings, numbers, booleans and arrays of them are TOML's. What doesn't print is an escape."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_toml(key)} = {_toml(one)}" for key, one in value.items()) + "}"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+    made = json.dumps(value, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in made)

@@ -46,7 +46,7 @@ def command(state: State, relations: tuple[str, ...], alone: bool, anew: bool) -
     else:
         _print(done)
     if done.kept:
-        click.echo(f"kbsync: {message}", err=True)
+        show.error_line(message)
         click.get_current_context().exit(SourceError.exit_code)
 
 

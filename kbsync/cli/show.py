@@ -112,4 +112,17 @@ def line(words: str = "", style: str = "") -> None:
 
 def as_json(value: object) -> None:
     """Print one JSON document. A number that is not finite becomes null."""
-    click.echo(json.dumps(plain(value), ensure_ascii=False, indent=2, allow_nan=False))
+    click.echo(json_text(plain(value), indent=2))
+
+
+def json_text(value: object, indent: int | None = None) -> str:
+    """A JSON document in which each character that doesn't print is an escape, which reads back as itself."""
+    made = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
+    if made.isprintable():
+        return made
+    return "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in made)
+
+
+def error_line(words: str) -> None:
+    """Print one line on stderr, beginning with the program's name."""
+    click.echo(f"kbsync: {printable(words)}", err=True)

