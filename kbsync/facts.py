@@ -542,11 +542,13 @@ class Subjects:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """A relation that is kept in sync, who says so, and which subjects of it."""
+    """A relation that is kept in sync, who says so, which subjects of it, and how much it matters where not all
+    facts fit."""
 
     relation: str
     source: Literal["file", "command"]
     subjects: Subjects = Subjects()
+    priority: int = 0
 
 
 def digest(value: object) -> str:

@@ -206,7 +206,9 @@ class WatchSettings(Section):
         "leave it at that",
     )
     priority: dict[str, StrictInt] = Field(
-        {}, description="per relation, which facts are kept first where not all fit; 0 for those not named"
+        {},
+        description="per relation, which facts are kept first where not all fit; 0 for those not named. "
+        "Relations that `kbsync watch add` adds have theirs by `--priority`",
     )
     classes: dict[str, tuple[str, ...]] = Field(
         {}, description="per relation, watch only instances of these classes, or of classes below them"
@@ -234,7 +236,9 @@ class WatchSettings(Section):
     def _of_watched(cls, priority: dict[str, int], info: ValidationInfo) -> dict[str, int]:
         for one in priority:
             if one not in info.data.get("relations", priority):  # where those are wrong, that is the error
-                raise ValueError(f"{one!r} is not one of watch.relations")
+                raise ValueError(
+                    f"{one!r} is not one of watch.relations; `kbsync watch add --priority` is for one that is added"
+                )
         return priority
 
     @field_validator("classes", "subjects")

@@ -37,6 +37,12 @@ def command() -> None:
     help="Only the subjects in this file, an id on each line.",
 )
 @click.option("--where", metavar="PATTERN", help="Only what this SPARQL pattern binds to ?item.")
+@click.option(
+    "--priority",
+    type=click.IntRange(-(2**31), 2**31 - 1),
+    metavar="N",
+    help="Which facts are kept first where not all fit: those of relations with a higher N. [default: 0]",
+)
 @click.option("--no-try", is_flag=True, help="Don't ask the endpoint whether the filter finds anything.")
 @json_option
 @pass_state
@@ -47,9 +53,11 @@ def add(
     subjects: str | None,
     subjects_file: Path | None,
     where: str | None,
+    priority: int | None,
     no_try: bool,
 ) -> None:
-    """Watch RELATIONS: all their subjects, or those of one filter. Again with another filter, change it.
+    """Watch RELATIONS: all their subjects, or those of one filter. Again with another filter, change it; with
+    nothing but another priority, change that.
 
     The next sync begins their first pull. A pattern is what stands between the braces of a WHERE; it is checked,
     and a filter is tried once at the endpoint, before anything is written.
@@ -58,23 +66,25 @@ def add(
     Example:
       kbsync watch add P169
       kbsync watch add P35 P6 --class Q6256
-      kbsync watch add P54 --where "?item wdt:P641 wd:Q2736"
+      kbsync watch add P54 --where "?item wdt:P641 wd:Q2736" --priority -1
     """
     from kbsync.cli.trigger import whoami
     from kbsync.store import watches
     from kbsync.sync.clock import now
     from kbsync.sync.workbench import Workbench
 
-    wanted, chosen = list(dict.fromkeys(relations)), _chosen(classes, subjects, subjects_file, where)
+    wanted, chosen = list(dict.fromkeys(relations)), _chosen(classes, subjects, subjects_file, where, priority)
     done: list[dict[str, Any]] = []
     with Workbench(state.settings()) as bench:
         _check_relations(wanted, bench.settings, bench.catalogue)
-        if not (no_try or chosen.everything):
+        if not (no_try or chosen is None or chosen.everything):
             _try_filter(bench, wanted, chosen)
         with bench.store.begin() as tx:
             for one in wanted:
-                before = watches.add(tx, one, chosen, whoami(), now())
-                done.append({"relation": one, "filter": chosen.words, "was": before.words if before else None})
+                was, now_is = watches.add(tx, one, chosen, whoami(), now(), priority)
+                entry = {"filter": now_is.subjects.words, "priority": now_is.priority}
+                before = {"was": was.subjects.words if was else None, "priority_was": was.priority if was else None}
+                done.append({"relation": one, **entry, **before})
         if state.as_json:
             show.as_json({"added": done})
             return
@@ -88,6 +98,8 @@ def _said(entry: dict[str, Any], catalogue: Catalogue, settings: Settings) -> st
     if name in catalogue:
         name = f"{name} ({catalogue.relations[name].label})"
     if was == chosen:
+        if entry["priority"] != entry["priority_was"]:
+            return f"{name} has priority {entry['priority']} from the next sync on; before: {entry['priority_was']}"
         return f"{name} is watched already: {chosen}"
     if was is not None:
         return (
@@ -104,7 +116,8 @@ def _said(entry: dict[str, Any], catalogue: Catalogue, settings: Settings) -> st
 @json_option
 @pass_state
 def list_(state: State) -> None:
-    """Show what is watched: who says so, which subjects, how far the first pull is, live and held facts.
+    """Show what is watched: who says so, which subjects, how much each matters, how far the first pull
+    is, live and held facts.
 
     \b
     Example:
@@ -121,16 +134,17 @@ def list_(state: State) -> None:
         show.line("Nothing is watched; `kbsync watch add` adds relations.")
     else:
         show.table(
-            ["relation", "", "by", "subjects", "first pull", "read", "facts", "held"],
+            ["relation", "", "by", "subjects", "priority", "first pull", "read", "facts", "held"],
             [_row(one) for one in found],
             title="Watched (read: subjects that the first pull has read; facts: live in the store)",
-            numbers=["read", "facts", "held"],
+            numbers=["priority", "read", "facts", "held"],
         )
 
 
 def _row(one: Watched) -> list[object]:
     source = "file, command" if one.also else one.source
-    return [one.relation, one.label, source, one.filter, one.backfill, one.subjects_read, one.facts, one.held]
+    read = [one.backfill, one.subjects_read, one.facts, one.held]
+    return [one.relation, one.label, source, one.filter, one.priority, *read]
 
 
 @command.command("remove", short_help="Watch relations no longer.")
@@ -171,15 +185,22 @@ def remove(state: State, relations: tuple[str, ...]) -> None:
 
 
 def _chosen(
-    classes: tuple[str, ...], subjects: str | None, subjects_file: Path | None, where: str | None
-) -> Subjects:
-    """The one filter that the options name. Raises ConfigError."""
+    classes: tuple[str, ...],
+    subjects: str | None,
+    subjects_file: Path | None,
+    where: str | None,
+    priority: int | None,
+) -> Subjects | None:
+    """The one filter that the options name; None where they give a priority alone. Raises ConfigError."""
     from kbsync.errors import ConfigError
     from kbsync.facts import Subjects, is_item_id
     from kbsync.source import patterns
     from kbsync.sync.watching import read_ids
 
-    if sum(one is not None for one in (subjects, subjects_file, where, classes or None)) > 1:
+    named = (subjects, subjects_file, where, classes or None)
+    if priority is not None and all(one is None for one in named):
+        return None
+    if sum(one is not None for one in named) > 1:
         raise ConfigError("give one of --class, --subjects, --subjects-file and --where")
     if subjects_file is not None:
         return Subjects(ids=read_ids(subjects_file))

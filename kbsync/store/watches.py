@@ -14,20 +14,38 @@ from kbsync.store.tables import WatchRow
 def added(tx: Session) -> dict[str, Watch]:
     """What commands have added, by relation, the oldest first."""
     rows = tx.scalars(select(WatchRow).order_by(WatchRow.added_at, WatchRow.relation))
-    return {row.relation: Watch(row.relation, "command", Subjects.from_data(row.filter)) for row in rows}
+    return {row.relation: _watch(row) for row in rows}
 
 
-def add(tx: Session, relation: str, subjects: Subjects, by: str, at: datetime) -> Subjects | None:
-    """Watch a relation, or give it another filter; the filter that it had, or None where it is new."""
+def add(
+    tx: Session, relation: str, subjects: Subjects | None, by: str, at: datetime, priority: int | None = None
+) -> tuple[Watch | None, Watch]:
+    """Watch a relation, or give it another filter or priority: what was (None where it is new) and what is.
+
+    None leaves what it has: all subjects and 0 for a new one.
+    """
     row = tx.get(WatchRow, relation)
     if row is None:
-        tx.add(WatchRow(relation=relation, filter=subjects.as_data(), added_at=at, added_by=by))
+        row = WatchRow(
+            relation=relation,
+            filter=(subjects or Subjects()).as_data(),
+            priority=priority or 0,
+            added_at=at,
+            added_by=by,
+        )
+        tx.add(row)
         tx.flush()
-        return None
-    before = Subjects.from_data(row.filter)
-    if before != subjects:
+        return None, _watch(row)
+    before = _watch(row)
+    if subjects is not None and before.subjects != subjects:
         row.filter = subjects.as_data()
-    return before
+    if priority is not None:
+        row.priority = priority
+    return before, _watch(row)
+
+
+def _watch(row: WatchRow) -> Watch:
+    return Watch(row.relation, "command", Subjects.from_data(row.filter), row.priority)
 
 
 def remove(tx: Session, relation: str) -> bool:

@@ -21,8 +21,8 @@ Progress = Literal["to come", "under way", "filter changed", "done"]
 class Watched:
     """One relation: who says so, which subjects, how far its first pull is, and what the store has of it.
 
-    `also`: the file names it, and a command has added it too. `subjects_read` is None where the first pull was made
-    by a program that did not count them.
+    `priority` is the one in effect. `also`: the file names it, and a command has added it too. `subjects_read` is
+    None where the first pull was made by a program that did not count them.
     """
 
     relation: str
@@ -30,6 +30,7 @@ class Watched:
     source: Literal["file", "command"]
     also: bool
     filter: str
+    priority: int
     backfill: Progress
     subjects_read: int | None
     facts: int
@@ -38,7 +39,8 @@ class Watched:
 
 def watches_of(tx: Session, settings: Settings) -> list[Watched]:
     """All watched relations, those of the file first. A filter whose file can't be read is shown as that."""
-    names, added = watching.relations(tx, settings), watches.added(tx)
+    effective, added = watching.effective(tx, settings).watch, watches.added(tx)
+    names = effective.relations
     progress, facts, held = backfills.backfills(tx), dict(known.counted(tx)), _held(tx)
     labels = known.labels(tx, names)
     found = []
@@ -57,6 +59,7 @@ def watches_of(tx: Session, settings: Settings) -> list[Watched]:
                 source="file" if in_file else "command",
                 also=in_file and one in added,
                 filter=watch.subjects.words if watch is not None else fault,
+                priority=effective.priority.get(one, 0),
                 backfill=_progress(tx, watch, one),
                 subjects_read=came.subjects if came is not None else None if facts.get(one) else 0,
                 facts=facts.get(one, 0),

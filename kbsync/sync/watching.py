@@ -19,7 +19,7 @@ from kbsync.store import watches as stored
 
 def relations(tx: Session, settings: Settings) -> tuple[str, ...]:
     """The ids of all watched relations."""
-    return tuple(dict.fromkeys((*settings.watch.relations, *stored.added(tx))))
+    return effective(tx, settings).watch.relations
 
 
 def watches(tx: Session, settings: Settings) -> dict[str, Watch]:
@@ -30,20 +30,25 @@ def watches(tx: Session, settings: Settings) -> dict[str, Watch]:
 
 def of_file(settings: Settings) -> dict[str, Watch]:
     """Those of the config file. Raises ConfigError."""
-    return {one: Watch(one, "file", _subjects(one, settings)) for one in settings.watch.relations}
+    return {one: _of_file(one, settings) for one in settings.watch.relations}
 
 
 def watch_of(tx: Session, settings: Settings, relation: str) -> Watch | None:
     """One relation, or None where it is not watched (any more)."""
     if relation in settings.watch.relations:
-        return Watch(relation, "file", _subjects(relation, settings))
+        return _of_file(relation, settings)
     return stored.added(tx).get(relation)
 
 
 def effective(tx: Session, settings: Settings) -> Settings:
-    """The settings with `watch.relations` as they are in effect."""
-    watch = settings.watch.model_copy(update={"relations": relations(tx, settings)})
-    return settings.model_copy(update={"watch": watch})
+    """The settings with `watch.relations` and `watch.priority` as they are in effect."""
+    mine = settings.watch
+    added = {one: watch for one, watch in stored.added(tx).items() if one not in mine.relations}
+    update = {
+        "relations": (*mine.relations, *added),
+        "priority": {**mine.priority, **{one: watch.priority for one, watch in added.items() if watch.priority}},
+    }
+    return settings.model_copy(update={"watch": mine.model_copy(update=update)})
 
 
 def check(watched: Iterable[Watch]) -> None:
@@ -57,6 +62,11 @@ def check(watched: Iterable[Watch]) -> None:
             except ConfigError as error:
                 where = f"watch.where.{one.relation}" if one.source == "file" else f"the filter of {one.relation}"
                 raise ConfigError(f"{where}: {error}") from None
+
+
+def _of_file(relation: str, settings: Settings) -> Watch:
+    """Raises ConfigError for a filter's file that can't be read."""
+    return Watch(relation, "file", _subjects(relation, settings), settings.watch.priority.get(relation, 0))
 
 
 def _subjects(relation: str, settings: Settings) -> Subjects:

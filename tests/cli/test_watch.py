@@ -50,7 +50,7 @@ def test_add_list_and_remove(asked: Call) -> None:
     assert list(found) == ["P6", "P169"]
     assert found["P6"]["source"] == "file"
     assert found["P169"] == {
-        "relation": "P169", "label": None, "source": "command", "also": False, "filter": "all",
+        "relation": "P169", "label": None, "source": "command", "also": False, "filter": "all", "priority": 0,
         "backfill": "to come", "subjects_read": 0, "facts": 0, "held": 0,
     }  # fmt: skip
     assert "watched already" in asked("watch", "add", "P169").stdout
@@ -84,11 +84,23 @@ def test_what_a_store_knows_of_a_relation(told: Call) -> None:
 def test_filters_are_tried_and_kept(asked: Call, options: list[str], words: str) -> None:
     """A filter that finds the company is written down; another one in its place says what it was."""
     assert data(asked("watch", "add", "--json", "P169", *options)) == {
-        "added": [{"relation": "P169", "filter": words, "was": None}]
+        "added": [{"relation": "P169", "filter": words, "priority": 0, "was": None, "priority_was": None}]
     }
     assert watched(asked)["P169"]["filter"] == words
     changed = asked("watch", "add", "P169")
     assert f"all; before: {words}. The next sync retires" in changed.stdout
+
+
+def test_a_priority_alone_leaves_the_filter(asked: Call) -> None:
+    """`--priority` counts and is shown; given alone it changes nothing else, and a new filter leaves it."""
+    asked("watch", "add", "P169", "--class", "Q43229", "--priority", "3")
+    assert (watched(asked)["P169"]["priority"], watched(asked)["P6"]["priority"]) == (3, 0)
+    told = asked("watch", "add", "P169", "--priority", "-2").stdout
+    assert told == "P169 (chief executive officer) has priority -2 from the next sync on; before: 3\n"
+    assert watched(asked)["P169"]["filter"] == "class Q43229"
+    asked("watch", "add", "P169", "--subjects", "Q100")
+    assert (watched(asked)["P169"]["priority"], watched(asked)["P169"]["filter"]) == (-2, "list of 1: Q100")
+    assert asked("watch", "add", "P169", "--priority", "high").exit_code == 2
 
 
 def test_a_list_in_a_file(asked: Call, tmp_path: Path) -> None:

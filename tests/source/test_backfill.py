@@ -122,7 +122,7 @@ def fresh_rows(folder: Path, bench: Workbench) -> dict[str, set[tuple[Any, ...]]
             added = watches.added(tx)
         with fresh.store.begin() as tx:
             for one in added.values():
-                watches.add(tx, one.relation, one.subjects, "tests", now())
+                watches.add(tx, one.relation, one.subjects, "tests", now(), one.priority)
         counted(fresh)
         return live(fresh)
 
@@ -389,11 +389,14 @@ def test_a_watch_by_command_is_seen_by_the_next_sync(commanded: Workbench) -> No
     counted(commanded)
     assert commanded.relations == ("P6",)
     with commanded.store.begin() as tx:
-        assert watches.add(tx, "P35", Subjects(), "tests", now()) is None
+        before, after = watches.add(tx, "P35", Subjects(), "tests", now())
+        assert (before, after.subjects) == (None, Subjects())
     counted(commanded)
     assert ("Q100", "P35", "item", "Q200") in live(commanded)["facts"]
     with commanded.store.begin() as tx:
-        assert watches.add(tx, "P35", Subjects(ids=frozenset({"Q7"})), "tests", now()) == Subjects()
+        before, after = watches.add(tx, "P35", Subjects(ids=frozenset({"Q7"})), "tests", now())
+        assert before is not None
+        assert (before.subjects, after.subjects) == (Subjects(), Subjects(ids=frozenset({"Q7"})))
     counted(commanded)
     assert ("Q100", "P35", "item", "Q200") not in live(commanded)["facts"]
     with commanded.store.begin() as tx:

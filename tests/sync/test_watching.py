@@ -36,6 +36,25 @@ def test_both_are_watched_and_the_file_s_words_hold(tmp_path: Path) -> None:
     watching.check(found.values())
 
 
+def test_priorities_of_both(tmp_path: Path) -> None:
+    """The planner gets the file's and the commands'; of what both name, the file's holds."""
+    settings = load_settings(None, {"watch": {"relations": ["P6", "P35"], "priority": {"P6": 3}}})
+    with open_store(f"sqlite:///{tmp_path}/kbsync.db") as store:
+        with store.begin() as tx:
+            watches.add(tx, "P169", Subjects(("Q5",)), "tests", NOON, 7)
+            watches.add(tx, "P35", Subjects(), "tests", NOON, 9)
+            watches.add(tx, "P54", Subjects(), "tests", NOON)
+        with store.read() as tx:
+            assert watching.effective(tx, settings).watch.priority == {"P6": 3, "P169": 7}
+            assert {one: watch.priority for one, watch in watching.watches(tx, settings).items()} == {
+                "P6": 3, "P35": 0, "P169": 7, "P54": 0,
+            }  # fmt: skip
+        with store.begin() as tx:
+            before, after = watches.add(tx, "P169", None, "tests", NOON, -1)
+        assert before is not None
+        assert (before.priority, after.priority, after.subjects) == (7, -1, Subjects(("Q5",)))
+
+
 def test_a_list_in_a_file(tmp_path: Path) -> None:
     """One id a line; blank lines and comments count for nothing, and a file of nothing is an error."""
     path = tmp_path / "ids.txt"

@@ -12,12 +12,14 @@ from kbsync.store.tables.base import Base
 
 
 class WatchRow(Base):
-    """A relation that a command has added. `filter` says which subjects; it is empty for all."""
+    """A relation that a command has added. `filter` says which subjects; it is empty for all. `priority` is that of
+    `watch.priority`."""
 
     __tablename__ = "watches"
 
     relation: Mapped[str] = mapped_column(primary_key=True)
     filter: Mapped[dict[str, Any]]
+    priority: Mapped[int] = mapped_column(default=0, server_default="0")
     added_at: Mapped[datetime]
     added_by: Mapped[str]
 
