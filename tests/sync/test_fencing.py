@@ -121,13 +121,16 @@ def test_paused_inside_a_transaction(postgres_bed: Bed) -> None:
 
 
 def time_out(bed: Bed) -> None:
-    """What the server does once `idle_in_transaction_session_timeout` has passed."""
+    """What the server does once `idle_in_transaction_session_timeout` has passed, in this database and no other:
+    somebody else's tests may be on the same server."""
     assert bed.server is not None
+    database = f"{bed.server.admin.database}_bed"
     with open_store(bed.rig.settings().store.url) as store, store.read() as tx:
         assert tx.execute(text("SHOW idle_in_transaction_session_timeout")).scalar() == "5min"
     bed.server.run(
         bed.server.admin,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        f"WHERE state = 'idle in transaction' AND datname = '{database}'",
     )
 
 
