@@ -106,9 +106,11 @@ class Trials:
 
 @contextmanager
 def piece(kind: str, store: str, **more: object) -> Iterator[Trials]:
-    """Trials of one test: recorded with how many failed, and raised as a group when some did."""
+    """Trials of one test: recorded with how many failed, and of what; raised as a group when some did."""
     began, trials = time.monotonic(), Trials()
     yield trials
+    if trials.failures:
+        more["why"] = [f"{type(error).__name__}: {error}"[:500] for error in trials.failures[:5]]
     record(kind, store, trials.count, time.monotonic() - began, failed=len(trials.failures), **more)
     if trials.failures:
         raise ExceptionGroup(

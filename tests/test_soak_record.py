@@ -81,6 +81,7 @@ def test_what_is_done_is_not_done_again(suite: Path) -> None:
     assert "1 failed, 5 deselected" in said
     assert len(record) == 7
     assert record[-1]["failed"] == 1
+    assert "AssertionError" in str(record[-1]["why"])
     other = [{**one, "code": "other"} for one in record]
     (suite / "record.jsonl").write_text("".join(json.dumps(one) + "\n" for one in other), encoding="utf-8")
     _, said, record = run(suite, "-n", "2")  # side by side, each writes its own lines
