@@ -40,6 +40,7 @@ from kbsync import __version__
 from kbsync.crontab import crontab_fields
 from kbsync.errors import ConfigError, one_line
 from kbsync.facts import is_entity_id, is_item_id, is_property_id
+from kbsync.redact import Secrets, mask, mask_url, passwords_in
 
 
 class Section(BaseModel):
@@ -620,6 +621,20 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
 
+def secrets_of(settings: Settings) -> Secrets:
+    """Whatever in the settings must never be told."""
+    source = settings.source
+    urls = (settings.store.url, settings.store.query_url, settings.trust.score_url)
+    return Secrets(
+        [
+            *([source.token.get_secret_value()] if source.token else ()),
+            *(p for url in urls for p in passwords_in(url)),
+        ],
+        [source.token_file] if source.token_file else (),
+        source.user,
+    )
+
+
 def user_agent(settings: SourceSettings) -> str:
     """`name/version (contact) library/version`, the form that Wikimedia's User-Agent policy asks for."""
     contact = settings.contact or "no contact configured"
@@ -703,9 +718,13 @@ def _explain(error: ValidationError, path: Path | None) -> str:
         hint = f"; did you mean {near}?" if near else "; `kbsync config show` lists the known keys"
         return f"{source}: unknown key {where}{hint}"
     said = f"{source}: {where}: {first['msg'].removeprefix('Value error, ')}"
-    if isinstance(first["input"], dict) or "credentials" in first["msg"] or where == "source.token":
+    if (
+        isinstance(first["input"], dict)
+        or "credentials" in first["msg"]
+        or where in ("source.token", "source.user")
+    ):
         return said  # a whole section, or what must not be shown
-    return f"{said} (got {first['input']!r})"
+    return f"{said} (got {mask(mask_url(repr(first['input'])))})"
 
 
 def _nearest(loc: tuple[int | str, ...]) -> str | None:

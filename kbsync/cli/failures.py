@@ -17,23 +17,27 @@ UNEXPECTED = 70  # EX_SOFTWARE of sysexits.h: a failure that kbsync has no name 
 
 
 def exit_code_of(call: Callable[[], object], state: State, words: Sequence[str]) -> int:
-    """Run `call` and tell of its failure, if it fails. An int that it returns is the exit code."""
+    """Run `call` and tell of its failure, if it fails. An int that it returns is the exit code.
+
+    Nothing of what is told holds a secret that `state` knows of.
+    """
+    hide = state.secrets.mask
     try:
         result = call()
     except KbsyncError as error:
         if state.verbose:
-            _print_traceback()
-        return tell(type(error).__name__, _one_line(error), error.exit_code, as_json=state.as_json)
+            _print_traceback(hide)
+        return tell(type(error).__name__, hide(_one_line(error)), error.exit_code, as_json=state.as_json)
     except click.Abort:
         return tell("Stopped", "stopped; nothing was started", Stopped.exit_code, as_json=state.as_json)
     except click.ClickException as error:
         as_json = state.as_json or "--json" in words  # a faulty line may end before --json is read
-        return tell("UsageError", _usage(error), error.exit_code, as_json=as_json)
+        return tell("UsageError", hide(_usage(error)), error.exit_code, as_json=as_json)
     except Exception as error:  # the last resort: whatever nobody has named
         if state.verbose:
-            _print_traceback()
+            _print_traceback(hide)
         hint = "" if state.verbose else "; `kbsync -v` and the same command shows the traceback"
-        message = f"unexpected {type(error).__name__}: {_one_line(error) or 'no message'}{hint}"
+        message = f"unexpected {type(error).__name__}: {hide(_one_line(error)) or 'no message'}{hint}"
         return tell(type(error).__name__, message, UNEXPECTED, as_json=state.as_json)
     return result if isinstance(result, int) else 0
 
@@ -66,9 +70,9 @@ def _first_sentence(cls: type) -> str:
     return inspect.cleandoc(cls.__doc__ or "").partition(". ")[0].rstrip(".") + "."
 
 
-def _print_traceback() -> None:
+def _print_traceback(hide: Callable[[str], str]) -> None:
     """The traceback of the exception that is handled. What an error says may come from outside."""
-    lines = traceback.format_exc().splitlines()
+    lines = hide(traceback.format_exc()).splitlines()
     click.echo("\n".join(map(show.printable, lines)), err=True)
 
 

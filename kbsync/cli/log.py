@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 
 import structlog
 
 from kbsync.cli.show import printable
+from kbsync.redact import mask
 
 
 class _Stderr(logging.Handler):
@@ -17,23 +19,30 @@ class _Stderr(logging.Handler):
         print(self.format(record), file=sys.stderr)
 
 
-def _plain(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Every text of a line without characters that could steer a terminal, which a log may end on."""
-    return {key: _spelt(value) for key, value in event.items()}
+def _harmless(hide: Callable[[str], str]) -> structlog.typing.Processor:
+    """Every text of a line without secrets, and without characters that could steer the terminal it may end on."""
+
+    def spelt(value: object) -> object:
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, dict):
+            return {spelt(key): spelt(one) for key, one in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [spelt(one) for one in value]
+        return "\n".join(map(printable, hide(value if isinstance(value, str) else str(value)).split("\n")))
+
+    def process(_logger: object, _name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return {key: spelt(value) for key, value in event.items()}
+
+    return process
 
 
-def _spelt(value: object) -> object:
-    if isinstance(value, str):
-        return "\n".join(map(printable, value.split("\n")))
-    if isinstance(value, dict):
-        return {_spelt(key): _spelt(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_spelt(one) for one in value]
-    return value
+def set_up(verbose: int, hide: Callable[[str], str] = mask) -> None:
+    """Log warnings; with `verbose` 1 also what kbsync does, with 2 everything, the libraries' words included.
 
-
-def set_up(verbose: int) -> None:
-    """Log warnings; with `verbose` 1 also what kbsync does, with 2 everything, the libraries' words included."""
+    `hide` takes the secrets out of a text.
+    """
+    harmless = _harmless(hide)
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     steps: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -42,12 +51,12 @@ def set_up(verbose: int) -> None:
     ]
     render: list[structlog.typing.Processor]  # tracebacks without the values of local variables, maybe secrets
     if sys.stderr.isatty():
-        render = [structlog.processors.format_exc_info, _plain, structlog.dev.ConsoleRenderer()]
+        render = [structlog.processors.format_exc_info, harmless, structlog.dev.ConsoleRenderer()]
     else:
         told = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
         render = [
             structlog.processors.ExceptionRenderer(told),
-            _plain,
+            harmless,
             structlog.processors.JSONRenderer(ensure_ascii=False),
         ]
     structlog.configure(

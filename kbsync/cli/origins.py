@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,11 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kbsync.cli.show import printable
-from kbsync.settings import Settings
-
-# The first up to the last @: whatever a password holds, all of it goes.
-_USER = re.compile(r"(?<=://)([^/@:]*):.*@")
-_PASSWORD = re.compile(r"(?<=[?&])((?:ssl)?password|passfile)=[^&]*", re.IGNORECASE)
+from kbsync.settings import Settings, secrets_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +30,7 @@ def effective(settings: Settings, config: Path | None) -> Iterator[Setting]:
     in_file = tomllib.loads(config.read_text(encoding="utf-8")) if config is not None else {}
     in_environment = set(_environment())
     values = settings.model_dump(mode="json")
+    secrets = secrets_of(settings)
     for section, field in Settings.model_fields.items():
         table = field.annotation
         assert table is not None
@@ -43,7 +39,7 @@ def effective(settings: Settings, config: Path | None) -> Iterator[Setting]:
                 origin = "environment"
             else:
                 origin = str(config) if key in in_file.get(section, {}) else "default"
-            yield Setting(section, key, _masked(values[section][key]), origin, inner.description or "")
+            yield Setting(section, key, secrets.mask_all(values[section][key]), origin, inner.description or "")
 
 
 def _environment() -> Iterator[tuple[str, str]]:
@@ -57,13 +53,6 @@ def _environment() -> Iterator[tuple[str, str]]:
         elif section in Settings.model_fields:
             for one in json.loads(value):  # the settings were read, so it is an object
                 yield section, one
-
-
-def _masked(value: Any) -> Any:
-    """`value` without passwords, if it is a URL."""
-    if not isinstance(value, str) or "://" not in value:
-        return value
-    return _PASSWORD.sub(r"\1=***", _USER.sub(r"\1:***@", value))
 
 
 def as_toml(settings: list[Setting]) -> str:

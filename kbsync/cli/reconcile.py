@@ -39,7 +39,7 @@ def command(state: State, relations: tuple[str, ...], alone: bool, anew: bool) -
     state.stays = "what was compared stays, and the next reconcile goes on from there"
     with state.bench() as bench:
         done = reconcile_once(bench, relations=relations, alone=alone, anew=anew)
-    message = f"reconcile {done.run_id}: {done.reason}"
+    message = state.secrets.mask(f"reconcile {done.run_id}: {done.reason}")
     if state.as_json:
         error = error_object("SourceError", message, SourceError.exit_code)
         show.as_json({**_as_data(done), **({"error": error} if done.kept else {})})

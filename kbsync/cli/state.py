@@ -6,11 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from kbsync.redact import Secrets, secrets_in
 
 if TYPE_CHECKING:
     from kbsync.settings import Settings
@@ -23,25 +25,28 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 @dataclass
 class State:
-    """One call of `kbsync`. `stays` ends the line that an interrupt prints."""
+    """One call of `kbsync`. `stays` ends the line that an interrupt prints; `secrets` are what nothing may tell."""
 
     config: Path | None = None
     verbose: int = 0
     as_json: bool = False
     stays: str = "nothing was changed"
+    secrets: Secrets = field(default_factory=lambda: Secrets(secrets_in(os.environ)))
 
     def settings(self) -> Settings:
         """Read the settings, and begin to log. Raises ConfigError."""
-        from kbsync.settings import load_settings
+        from kbsync.settings import load_settings, secrets_of
 
         self.log()
-        return load_settings(self.config)
+        settings = load_settings(self.config)
+        self.secrets.learn(secrets_of(settings))
+        return settings
 
     def log(self, level: int = 0) -> None:
         """Log to stderr: warnings, or more with -v. `level` counts as so many -v."""
         from kbsync.cli.log import set_up
 
-        set_up(max(self.verbose, level))
+        set_up(max(self.verbose, level), self.secrets.mask)
 
     @contextmanager
     def store(self) -> Iterator[Store]:

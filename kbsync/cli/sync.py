@@ -42,12 +42,14 @@ def command(state: State, force: bool) -> None:
         done = sync_once(bench, trigger="manual", force=force)
     error = _error(done)
     if state.as_json:
-        told = error_object(type(error).__name__, str(error), error.exit_code) if error else None
+        told = (
+            error_object(type(error).__name__, state.secrets.mask(str(error)), error.exit_code) if error else None
+        )
         show.as_json({**report.as_data(done), **({"error": told} if told else {})})
     else:
         report.print_report(done)
     if error is not None:
-        show.error_line(str(error))
+        show.error_line(state.secrets.mask(str(error)))
         click.get_current_context().exit(error.exit_code)
 
 

@@ -21,6 +21,7 @@ from kbsync.serve.exposition import Exposition
 from kbsync.serve.guard import Application, Guard
 from kbsync.serve.health import hung, reasons
 from kbsync.serve.view import View
+from kbsync.settings import secrets_of
 from kbsync.store import daemons, triggers
 from kbsync.store.tables import Wants
 from kbsync.sync import deciding, overview
@@ -53,7 +54,7 @@ def make_app(view: View) -> Application:
     _add_health(app, view)
     _add_reads(app, view)
     _add_writes(app, view)
-    _add_errors(app)
+    _add_errors(app, secrets_of(view.settings).mask)
     return Guard(app, view)
 
 
@@ -170,13 +171,13 @@ def _error(status: int, kind: str, message: str) -> Response:
     return JSONResponse({"error": {"kind": kind, "message": message}}, status)
 
 
-def _add_errors(app: FastAPI) -> None:
+def _add_errors(app: FastAPI, hide: Callable[[str], str]) -> None:
     """One shape for all errors, and nothing of the inside of a failure that has no name."""
 
     @app.exception_handler(KbsyncError)
     def named(_request: Request, error: KbsyncError) -> Response:
         code = next((code for cls, code in _CODES if isinstance(error, cls)), 500)
-        return _error(code, type(error).__name__, " ".join(str(error).split()))
+        return _error(code, type(error).__name__, hide(" ".join(str(error).split())))
 
     @app.exception_handler(HTTPException)
     def plain_http(_request: Request, error: HTTPException) -> Response:

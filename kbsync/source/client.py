@@ -26,6 +26,7 @@ from SPARQLWrapper import JSON, POST, SPARQLWrapper
 
 from kbsync import failpoints
 from kbsync.errors import BadAnswer, EndpointDown, KbsyncError, SourceError, Throttled
+from kbsync.redact import Secrets
 from kbsync.settings import SourceSettings, user_agent
 from kbsync.source.guard import Guard
 from kbsync.source.transport import (
@@ -105,6 +106,8 @@ class SparqlClient:
         self._sleep = sleep
         self._opener = opener_for(settings.endpoint)
         self._authorization = authorization(settings)
+        sent = self._authorization.partition(" ")[2] if self._authorization else ""
+        self._hide = Secrets([sent] if sent else ()).mask  # an endpoint may repeat what it was sent
         self._one_at_a_time = threading.Lock()
 
     def select(self, query: str, *, can_shrink: bool = False) -> list[Row]:
@@ -256,7 +259,7 @@ class SparqlClient:
         if status >= 500:
             return EndpointDown(f"{url} answered with HTTP {status}; try again later")
         if status == 400:
-            return SourceError(f"{url} rejects the query (HTTP 400): {_one_line(excerpt)}")
+            return SourceError(f"{url} rejects the query (HTTP 400): {_one_line(self._hide(excerpt))}")
         if status == 401 and self._authorization is None:
             return SourceError(f"{url} answered with HTTP 401; it wants credentials: set KBSYNC_SOURCE__TOKEN")
         return SourceError(f"{url} answered with HTTP {status}; check source.endpoint and source.contact")

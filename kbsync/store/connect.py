@@ -13,6 +13,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from kbsync.errors import StoreError
+from kbsync.redact import mask_url
 
 WRITE = "kbsync_write"  # execution option: this connection's transactions write
 BUSY_WAIT_S = 30.0
@@ -66,7 +67,7 @@ def place(url: URL) -> str:
     """The store's name in messages: the file, or the server's URL without its password."""
     if url.get_backend_name() == "sqlite":
         return f"the store {url.database}"
-    return f"the store {url.render_as_string(hide_password=True)}"
+    return f"the store {mask_url(url.render_as_string(hide_password=True))}"
 
 
 def make_engine(url: URL, wait_s: float = BUSY_WAIT_S) -> Engine:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from structlog.contextvars import bound_contextvars
+
 from kbsync.errors import ConfigError
 from kbsync.facts import DivergenceKind
 from kbsync.store import reconciles, runs
@@ -72,7 +74,7 @@ def reconcile_once(
     with carried(bench, run_id) as end:
         with bench.store.begin() as tx:
             runs.stage_started(tx, run_id, STAGE, now())
-        with bench.progress.stage(STAGE, unit="subjects") as task:
+        with bound_contextvars(stage=STAGE), bench.progress.stage(STAGE, unit="subjects") as task:
             results, counts = reconcile(bench, run_id, todo, task, alone=alone)
         if skipped:
             counts["relations completed before"] = len(skipped)

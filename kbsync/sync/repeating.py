@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ def repeated(act: Callable[[], object], every_s: float, name: str) -> Iterator[N
         while not over.wait(every_s):
             act()
 
-    thread = threading.Thread(target=work, name=name, daemon=True)
+    named = contextvars.copy_context()  # what the thread logs names the run, too
+    thread = threading.Thread(target=named.run, args=(work,), name=name, daemon=True)
     thread.start()
     try:
         yield

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from structlog.contextvars import bound_contextvars
+
 from kbsync.errors import CircuitOpen, ConfigError, KbsyncError, LeaseHeld, Stopped, StoreError
+from kbsync.settings import secrets_of
 from kbsync.store import runs, triggers
 from kbsync.store.tables import RunStatus, Wants
 from kbsync.sync import watching
@@ -91,6 +94,7 @@ def begin(bench: Workbench, trigger: str, wants: Wants | None) -> int:
     with bench.store.begin() as tx:
         settings = watching.effective(tx, bench.settings).model_dump(mode="json")
         settings["store"] = {}  # the URL may hold a password
+        settings["trust"] = secrets_of(bench.settings).mask_all(settings["trust"])
         runs.interrupt_stale_runs(tx, now())
         run_id = runs.start_run(tx, trigger, now(), settings)
         if wants is not None:
@@ -105,11 +109,12 @@ def carried(
     """Keep a run's row alive while the block works, and write how it ended.
 
     The block calls what it is given with status and reason, last of all; whatever it raises is written down too.
-    `stopped` is what the user who interrupts is told. Raises LeaseHeld when another process takes over.
+    `stopped` is what the user who interrupts is told. Every line that is logged meanwhile names the run. Raises
+    LeaseHeld when another process takes over.
     """
     with bench.store.read() as tx:
         fence = runs.fence(tx, run_id)
-    with bench.store.fenced(fence), _written_down(bench, run_id, stopped) as end:
+    with bound_contextvars(run=run_id), bench.store.fenced(fence), _written_down(bench, run_id, stopped) as end:
         yield end
 
 
@@ -118,10 +123,11 @@ def _written_down(
     bench: Workbench, run_id: int, stopped: str | None
 ) -> Iterator[Callable[[RunStatus, str | None], Ending]]:
     ending: list[Ending] = []
+    secrets = secrets_of(bench.settings)
 
     def end(status: RunStatus, reason: str | None) -> Ending:
-        ending.append((status, reason))
-        return status, reason
+        ending.append((status, secrets.mask(reason) if reason else reason))
+        return ending[-1]
 
     try:
         with _heartbeat(bench, run_id):
@@ -132,16 +138,16 @@ def _written_down(
             stopped or f"run {run_id} stopped; what it committed stays, and the next run goes on from there"
         ) from None
     except Stopped as error:
-        _end(bench, run_id, RunStatus.INTERRUPTED, str(error))
+        _end(bench, run_id, RunStatus.INTERRUPTED, secrets.mask(str(error)))
         raise
     except CircuitOpen as error:
-        _end(bench, run_id, RunStatus.PAUSED, str(error))
+        _end(bench, run_id, RunStatus.PAUSED, secrets.mask(str(error)))
         raise
     except KbsyncError as error:
-        _end(bench, run_id, RunStatus.FAILED, str(error))
+        _end(bench, run_id, RunStatus.FAILED, secrets.mask(str(error)))
         raise
     except BaseException as error:
-        _end(bench, run_id, RunStatus.FAILED, f"{type(error).__name__}: {error}")
+        _end(bench, run_id, RunStatus.FAILED, secrets.mask(f"{type(error).__name__}: {error}"))
         raise
     ((status, reason),) = ending
     _end(bench, run_id, status, reason)

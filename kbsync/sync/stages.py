@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from sqlalchemy.orm import Session
+from structlog.contextvars import bound_contextvars
 
 from kbsync import failpoints
 from kbsync.errors import NotFinite
@@ -184,7 +185,7 @@ class Sync:
             runs.stage_started(tx, self.run_id, name, now())
         failpoints.hit(f"stage.{name}.begin")
         self.counts[name] = {}
-        with self.bench.progress.stage(name, unit=unit) as task:
+        with bound_contextvars(stage=name), self.bench.progress.stage(name, unit=unit) as task:
             yield task
         failpoints.hit(f"stage.{name}.end")
         with store.begin() as tx:
