@@ -26,6 +26,7 @@ from pydantic import (
     StrictInt,
     ValidationError,
     ValidationInfo,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -366,11 +367,18 @@ class GateSettings(Section):
     max_retired_favoured: float | None = Field(
         0.05, ge=0, le=1, description="most retired objects, as a share, favoured over the base model"
     )
+    bisect_rebuilds: int = Field(
+        20,
+        ge=0,
+        description="most rebuilds that one run spends to find the new facts because of which the gate refuses; "
+        "0: it does not look",
+    )
 
     @field_validator("*", mode="before")
     @classmethod
-    def _off(cls, value: object) -> object:
-        return None if value == "off" else value  # TOML has no null
+    def _off(cls, value: object, info: ValidationInfo) -> object:
+        off = 0 if info.field_name == "bisect_rebuilds" else None
+        return off if value == "off" else value  # TOML has no null
 
 
 class CheckpointSettings(Section):

@@ -19,7 +19,8 @@ def command(state: State, reason: str | None) -> None:
 
     First changes of Wikidata that the trust filter holds, each with the id that `kbsync approve` and `kbsync
     reject` take: those that wait for an edit or for you, then the others by the time at which they are looked at
-    again. Then facts that can't be edited for other reasons, and a run that waits for an approval.
+    again. Then facts that the gate keeps out, with the numbers that speak against them and the ids that `kbsync
+    release` takes; facts that can't be edited for other reasons; and a run that waits for an approval.
 
     \b
     Example:
@@ -50,6 +51,16 @@ def _print(found: dict[str, Any]) -> None:
                 for one in found["changes"]
             ],
             title="Changes of Wikidata that wait",
+        )
+    if found["kept_out"]:
+        show.table(
+            ["id", "kept out", "subject", "relation", "object", "why", "run", "since (UTC)"],
+            [
+                [one["id"], one["kind"], *_names(one), one["reason"], one["run"], one["kept_out_at"]]
+                for one in found["kept_out"]
+            ],
+            title="Facts that are kept out of the model; kbsync release lets them in",
+            numbers=["run"],
         )
     if found["facts"]:
         show.table(

@@ -40,6 +40,7 @@ COMMANDS = {
     "held": "kbsync.cli.held",
     "approve": "kbsync.cli.approve",
     "reject": "kbsync.cli.reject",
+    "release": "kbsync.cli.release",
     "sql": "kbsync.cli.sql",
     "ask": "kbsync.cli.ask",
     "checkpoint": "kbsync.cli.checkpoint",

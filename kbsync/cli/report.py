@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kbsync.evaluate.gate import Verdict
     from kbsync.evaluate.metrics import Metric
     from kbsync.evaluate.room import Room
+    from kbsync.store.quarantines import Quarantine
     from kbsync.sync.run import Report
 
 _RULES = {"neighborhood_drop": "neighborhood_success", "perplexity_ratio": "perplexity"}  # rule: its metric
@@ -30,6 +31,10 @@ def as_data(report: Report) -> dict[str, Any]:
         "verdicts": report.verdicts,
         "room": report.room.as_data() if report.room is not None else None,
         "checkpoint": report.checkpoint,
+        "kept_out": [
+            {"id": f"q{one.id}", "kind": one.kind, "fact": one.fact, "reason": one.reason}
+            for one in report.kept_out
+        ],
     }
 
 
@@ -43,10 +48,22 @@ def print_report(report: Report) -> None:
         print_metrics(report.metrics, report.verdicts)
     if report.verdicts:
         print_verdicts(report.verdicts)
+    if report.kept_out:
+        print_kept_out(report.kept_out)
     if report.room is not None:
         print_room(report.room)
     if report.checkpoint is not None:
         show.line(f"checkpoint: {report.checkpoint}")
+
+
+def print_kept_out(found: Sequence[Quarantine]) -> None:
+    """What the run has kept out of the model, and why."""
+    rows = [
+        [f"q{one.id}", one.kind, one.fact.subject, one.fact.relation, one.fact.value.text, one.reason]
+        for one in found
+    ]
+    title = "Kept out by the gate; kbsync release lets them in"
+    show.table(["id", "kept out", "subject", "relation", "object", "why"], rows, title=title)
 
 
 def print_room(room: Room) -> None:

@@ -55,6 +55,8 @@ def _print(found: Mapping[str, Any]) -> None:
         ["edit requests", _counts(found["requests"]) or "none"],
         ["held", _counts(found["held"]) or "none"],
     ]
+    if found["kept_out"]:
+        table.append(["kept out", f"{_counts(found['kept_out'])}; `kbsync held` lists them"])
     table.insert(3, ["reconcile", _reconcile_words(found["reconcile"])])
     if found["pause"] is not None:
         table.insert(3, ["paused", pause_words(found["pause"])])

@@ -23,6 +23,8 @@ SEVERAL_CURRENT_VALUES = "several current values"
 SAME_WORDS = "same words as another fact"
 BEYOND_MAX_LIVE = "beyond max_live"
 MODEL_FULL = "model full"
+QUARANTINED = "quarantined"
+LEFT_OUT = "left out by the gate"
 
 Group = tuple[str, str]  # (subject, relation)
 
@@ -69,13 +71,15 @@ def plan(
     neighbors: int,
     now: datetime,
     limit: Limit | None = None,
+    kept_out: Mapping[str, str] | None = None,
 ) -> Plan:
     """Plan the live set from all truthy facts of the watched relations.
 
     `known` includes the facts of the baseline: they decide what is current, what is ambiguous, and serve as
     neighbours. `previous` has the object before the current one, by (subject, relation); `labels` maps
     subjects, objects and relations to their labels; `neighbors` is the number of neighborhood prompts per
-    request; facts that ended before `now` are not current; `limit` is there when the model was found full.
+    request; facts that ended before `now` are not current; `limit` is there when the model was found
+    full; `kept_out` has the reasons why requests are held whatever else is true of them, by content hash.
     """
     watched = set(watch.relations)
     counts: Counter[str] = Counter()
@@ -104,7 +108,7 @@ def plan(
             candidates += [_Candidate(one, old) for one in wanted]
 
     ranked = sorted(candidates, key=lambda one: _rank(one, watch.priority))
-    requests = _requests(ranked, labels, catalogue, watch.max_live, limit, held)
+    requests = _requests(ranked, labels, catalogue, watch.max_live, limit, kept_out or {}, held)
     hood = _neighborhood(choices, ambiguous, requests, labels, catalogue)
     live = [
         replace(request, neighborhood=hood.choose(request, candidate.old, neighbors))
@@ -195,6 +199,7 @@ def _requests(
     catalogue: Catalogue,
     max_live: int,
     limit: Limit | None,
+    kept_out: Mapping[str, str],
     held: list[Held],
 ) -> list[tuple[_Candidate, EditRequest]]:
     """Put the candidates into words, the first of them that fit; the others are added to `held`."""
@@ -208,7 +213,9 @@ def _requests(
             held.append(words)
             continue
         free = limit is None or words.content_hash in limit.known
-        if words.content_hash in hashes:
+        if words.content_hash in kept_out:
+            held.append(Held(fact, kept_out[words.content_hash]))
+        elif words.content_hash in hashes:
             held.append(Held(fact, SAME_WORDS))
         elif len(requests) >= max_live:
             held.append(Held(fact, BEYOND_MAX_LIVE))

@@ -56,6 +56,11 @@ def save_outcomes(tx: Session, run_id: int, outcomes: Sequence[Outcome], request
         tx.execute(insert(OutcomeRow), [_row(run_id, request_ids[one.content_hash], one) for one in outcomes])
 
 
+def forget_outcomes(tx: Session, run_id: int) -> None:
+    """Remove what the run has stored so far: it evaluates another live set."""
+    tx.execute(delete(OutcomeRow).where(OutcomeRow.run_id == run_id))
+
+
 def _row(run_id: int, request_id: int, one: Outcome) -> dict[str, object]:
     return {
         "run_id": run_id,

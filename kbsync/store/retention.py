@@ -35,6 +35,9 @@ from kbsync.store.tables import (
     RunStatus,
     StageRow,
     TargetRow,
+    TrialRequestRow,
+    TrialRow,
+    TrialVerdictRow,
     TriggerRow,
     TrustDecisionRow,
     TrustQuestionRow,
@@ -53,6 +56,9 @@ DETAILS = (
     DivergentRow.run_id,
     ReconcileRow.run_id,
     TrustQuestionRow.run_id,
+    TrialRequestRow.run_id,
+    TrialVerdictRow.run_id,
+    TrialRow.run_id,
     TriggerRow.taken_run,
 )
 _DETAIL_TABLES = {column.class_.__tablename__ for column in DETAILS}

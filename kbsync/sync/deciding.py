@@ -1,4 +1,4 @@
-"""Decisions of people about what is held: by command, and over HTTP."""
+"""Decisions of people about what is held or kept out: by command, and over HTTP."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from kbsync.errors import ConfigError
-from kbsync.store import trust
+from kbsync.store import quarantines, trust
 
 
 def held_id(text: str) -> int | None:
@@ -41,4 +41,20 @@ def reject(tx: Session, ids: Iterable[str], by: str, why: str | None, at: dateti
             raise ConfigError(f"{one!r} is not an id such as h12; `kbsync held` lists them")
         told = trust.decide(tx, number, False, by, why, at)
         done.append({"id": one, "fact": told.fact, "way": told.way})
+    return done
+
+
+def release(tx: Session, ids: Iterable[str], by: str, at: datetime) -> list[dict[str, Any]]:
+    """Let in what the gate keeps out (`q12`), or all that a run has kept out (`42`); all of them, or none. Raises
+    ConfigError."""
+    done: list[dict[str, Any]] = []
+    for one in dict.fromkeys(ids):
+        letter, number = one[:1].lower(), one[1:]
+        if letter == "q" and number.isascii() and number.isdecimal():
+            let_in = quarantines.release(tx, [int(number)], at, by)
+        elif one.isascii() and one.isdecimal():
+            let_in = quarantines.release_run(tx, int(one), at, by)
+        else:
+            raise ConfigError(f"{one!r} is neither an id such as q12 nor the number of a run; see `kbsync held`")
+        done += [{"id": f"q{row.id}", "fact": row.fact, "kind": row.kind} for row in let_in]
     return done

@@ -26,13 +26,40 @@ class Measured:
     counts: dict[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What base model and candidate said, summed up in metrics; `retired` are the facts that were retired."""
+
+    outcomes: list[Outcome]
+    metrics: list[Metric]
+    retired: list[StoredRequest]
+
+
 def evaluate(
     bench: Workbench, run_id: int, live: Sequence[StoredRequest], rebuilt: Rebuilt, task: Task
 ) -> Measured:
+    """Ask base model and candidate, and store what they said as the run's outcomes and metrics.
+
+    The loaded model holds the base weights afterwards.
+    """
+    found = ask(bench, live, rebuilt, task)
+    ids = {stored.request.content_hash: stored.id for stored in (*live, *found.retired)}
+    with bench.store.begin() as tx:
+        outcomes.forget_outcomes(tx, run_id)  # those of a candidate that was bisected since
+        outcomes.save_outcomes(tx, run_id, found.outcomes, ids)
+        rows = [StoredMetric(m.name, m.phase, m.value, m.count) for m in found.metrics]
+        outcomes.save_metrics(tx, run_id, rows)
+    load = load_of(bench.editor, rebuilt)
+    prompts = sum(one.phase is Phase.AFTER for one in found.outcomes)
+    counts = {"facts": len(live), "prompts": prompts, "retired": len(found.retired)}
+    return Measured(found.metrics, {**counts, "occupied": round(load.occupied, 6), "drift": round(load.drift, 6)})
+
+
+def ask(bench: Workbench, live: Sequence[StoredRequest], rebuilt: Rebuilt, task: Task) -> Answers:
     """Ask the base model and the candidate every prompt of every live fact, and of every fact just retired.
 
     What the base model says does not change, so its outcomes are taken from the store where the same prompts
-    were asked before. The loaded model holds the base weights afterwards.
+    were asked before. Nothing is stored. The loaded model holds the base weights afterwards.
     """
     retired = _retired(bench, live)
     before = _ask_base(bench, live, retired, task)
@@ -50,14 +77,7 @@ def evaluate(
         Metric("perplexity", Phase.AFTER, perplexity, tokens),
     ]
     favoured = drift.favoured_share(after)
-    metrics += [favoured] if favoured is not None else []
-    ids = {stored.request.content_hash: stored.id for stored in (*live, *retired)}
-    with bench.store.begin() as tx:
-        outcomes.save_outcomes(tx, run_id, both, ids)
-        outcomes.save_metrics(tx, run_id, [StoredMetric(m.name, m.phase, m.value, m.count) for m in metrics])
-    load = load_of(bench.editor, rebuilt)
-    counts = {"facts": len(live), "prompts": len(after), "retired": len(retired)}
-    return Measured(metrics, {**counts, "occupied": round(load.occupied, 6), "drift": round(load.drift, 6)})
+    return Answers(both, metrics + ([favoured] if favoured is not None else []), retired)
 
 
 def _retired(bench: Workbench, live: Sequence[StoredRequest]) -> list[StoredRequest]:

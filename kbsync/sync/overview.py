@@ -11,7 +11,19 @@ from sqlalchemy.orm import Session
 from kbsync.facts import EndpointState
 from kbsync.settings import Settings
 from kbsync.source import breaker
-from kbsync.store import checkpoints, daemons, endpoints, holds, known, pauses, reconciles, requests, runs, triggers
+from kbsync.store import (
+    checkpoints,
+    daemons,
+    endpoints,
+    holds,
+    known,
+    pauses,
+    quarantines,
+    reconciles,
+    requests,
+    runs,
+    triggers,
+)
 from kbsync.store.checkpoints import Checkpoint
 from kbsync.store.outcomes import metrics_of, verdicts_of
 from kbsync.store.pauses import Pause
@@ -42,7 +54,16 @@ WHERE NOT EXISTS (
     SELECT 1 FROM held_changes c
     WHERE c.subject = h.subject AND c.relation = h.relation AND c.object = h.object
 )
+AND NOT EXISTS (
+    SELECT 1 FROM kept_out_facts k
+    WHERE k.subject = h.subject AND k.relation = h.relation AND k.object = h.object
+)
 ORDER BY h.reason, h.subject
+"""
+_KEPT_OUT = """
+SELECT id, kind, subject, subject_label, relation, relation_label, object, object_label, reason, metric, value_with,
+       value_without, comparison, threshold, run, kept_out_at
+FROM kept_out_facts ORDER BY kind, id
 """
 _QUESTIONS = """
 SELECT r.id AS run, r.reason, r.ended_at FROM runs r
@@ -70,6 +91,7 @@ def status(tx: Session, settings: Settings, limit: int) -> dict[str, Any]:
         "facts": dict(known.counted(tx)),
         "requests": dict(requests.status_counts(tx)),
         "held": dict(holds.hold_counts(tx)),
+        "kept_out": dict(quarantines.counted(tx)),
         "endpoints": [_endpoint(one) for one in endpoints.endpoints(tx)],
     }
 
@@ -85,7 +107,8 @@ def newest_runs(tx: Session, limit: int) -> list[dict[str, Any]]:
 
 
 def run_in_full(tx: Session, run_id: int) -> dict[str, Any] | None:
-    """One run: its summary, stages, metrics and verdicts; None when there is none of this id."""
+    """One run: its summary, stages, metrics and verdicts, what it has kept out and the trials of its bisections;
+    None when there is none of this id."""
     found = rows(tx, _ONE, run=run_id)
     if not found:
         return None
@@ -97,17 +120,22 @@ def run_in_full(tx: Session, run_id: int) -> dict[str, Any] | None:
         ],
         "metrics": metrics_of(tx, run_id),
         "verdicts": verdicts_of(tx, run_id),
+        "kept_out": quarantines.of_run(tx, run_id),
+        "trials": quarantines.trials_of(tx, run_id),
     }
 
 
 def held(tx: Session, reason: str | None) -> dict[str, Any]:
-    """Held changes with the ids that decisions take, facts that are held otherwise, and a run that asks."""
+    """Held changes and what the gate keeps out, with the ids that decisions take; facts that are held otherwise;
+    and a run that asks."""
     changes = [{**row, "id": f"h{row['id']}"} for row in rows(tx, _CHANGES)]
     others = rows(tx, _OTHERS)
+    out = [{**row, "id": f"q{row['id']}"} for row in rows(tx, _KEPT_OUT)]
     if reason is not None:
+        out = [one for one in out if reason in (one["kind"], one["metric"])]
         changes = [one for one in changes if reason in (one["reason"], *(one["detail"] or "").split(", "))]
         others = [one for one in others if one["reason"] == reason]
-    return {"changes": changes, "facts": others, "runs": questions(tx)}
+    return {"changes": changes, "kept_out": out, "facts": others, "runs": questions(tx)}
 
 
 def questions(tx: Session) -> list[dict[str, Any]]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.orm import Session
 
 from kbsync.facts import EditRequest, Fact, KnownFact, Value
-from kbsync.request.plan import Plan
+from kbsync.request.plan import LEFT_OUT, QUARANTINED, Plan
 from kbsync.request.plan import plan as plan_live_set
-from kbsync.store import changes, checkpoints, holds, known, requests, trust
+from kbsync.store import changes, checkpoints, holds, known, quarantines, requests, runs, trust
 from kbsync.store.requests import StoredRequest
-from kbsync.store.tables import RequestStatus, Way
+from kbsync.store.tables import KeptOut, RequestStatus, Way
 from kbsync.sync import trusting
 from kbsync.sync.clock import now
 from kbsync.sync.room import limit
@@ -23,6 +23,7 @@ from kbsync.sync.workbench import Workbench
 
 _STANDING = (RequestStatus.PLANNED, RequestStatus.SOLVED, RequestStatus.EDITED, RequestStatus.KNOWN)
 _TAKEN = (RequestStatus.EDITED, RequestStatus.KNOWN)
+_KEPT_OUT = {KeptOut.QUARANTINED: QUARANTINED, KeptOut.LEFT_OUT: LEFT_OUT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,8 @@ def plan(bench: Workbench, run_id: int) -> Planned:
         ids = requests.save_requests(tx, run_id, now(), result.wanted)
         holds.save_held(tx, run_id, now(), [*result.held, *found.held])
         trust.save_verdicts(tx, run_id, now(), trusting.stored(found.verdicts))
-        gone = _withdraw(tx, run_id, result.wanted)
         held = {one.fact: f"held: {one.reason}" for one in (*result.held, *found.held)}
+        gone = _withdraw(tx, run_id, result.wanted, held)
         changes.settle(tx, held)
         changes.settle_the_rest(tx, {one.fact for one in result.wanted} | held.keys(), found.kept)
         wanted = requests.requests_by_id(tx, ids)
@@ -60,16 +61,32 @@ def _planned(bench: Workbench, tx: Session) -> tuple[Trusted, Plan]:
     labels = _labels(tx, facts, previous.values(), watch.relations)
     at = _source_time(tx, watch.relations)
     room = limit(bench, tx)
+    out = _kept_out(bench, tx)
 
     def once(waiting: Iterable[Fact]) -> tuple[Trusted, Plan]:
         found = trusting.trusted(tx, settings, bench.catalogue, facts, labels, at, waiting)
         before = known.previous_values(tx, watch.relations, found.standing, found.never)
         neighbors = bench.settings.evaluate.neighbors
-        return found, plan_live_set(found.known, before, found.labels, bench.catalogue, watch, neighbors, at, room)
+        result = plan_live_set(found.known, before, found.labels, bench.catalogue, watch, neighbors, at, room, out)
+        return found, result
 
     found, result = once(())
     beyond = _beyond(bench, tx, found, result)
     return once(beyond) if beyond else (found, result)
+
+
+def _kept_out(bench: Workbench, tx: Session) -> dict[str, str]:
+    """What bisections keep out on this base model: the reason by content hash.
+
+    No model is loaded to tell: its hash is that of the last run with this `model.base` that loaded it. Before there
+    is one, nothing is kept out.
+    """
+    base = bench.settings.model.base
+    known_runs = (run for run in runs.runs(tx, limit=1000) if run.base_hash)
+    last = next((run for run in known_runs if run.settings.get("model", {}).get("base") == base), None)
+    if last is None or last.base_hash is None:
+        return {}
+    return {one: _KEPT_OUT[kind] for one, kind in quarantines.kept_out(tx, last.base_hash).items()}
 
 
 def _beyond(bench: Workbench, tx: Session, found: Trusted, result: Plan) -> list[Fact]:
@@ -128,15 +145,21 @@ def _labels(
     return {one: found.get(one) for one in ids}
 
 
-def _withdraw(tx: Session, run_id: int, wanted: Sequence[EditRequest]) -> int:
-    """Withdraw what an earlier plan wanted and this one does not."""
+def _withdraw(tx: Session, run_id: int, wanted: Sequence[EditRequest], held: Mapping[Fact, str]) -> int:
+    """Withdraw what an earlier plan wanted and this one does not; what is kept out of this one says so."""
     keep = {(request.fact, request.content_hash) for request in wanted}
     gone = [
         stored
         for stored in requests.requests_with(tx, _STANDING)
         if (stored.request.fact, stored.request.content_hash) not in keep
     ]
-    requests.withdraw(tx, run_id, now(), [stored.id for stored in gone], "no longer current")
+    said = {f"held: {reason}" for reason in _KEPT_OUT.values()}
+    out = {stored.id: held[stored.request.fact] for stored in gone if held.get(stored.request.fact) in said}
+    requests.withdraw(
+        tx, run_id, now(), [stored.id for stored in gone if stored.id not in out], "no longer current"
+    )
+    statuses = {one: (RequestStatus.WITHDRAWN, reason) for one, reason in out.items()}
+    requests.set_statuses(tx, run_id, now(), statuses)
     return len(gone)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,8 @@ from structlog.contextvars import bound_contextvars
 
 from kbsync.errors import CircuitOpen, ConfigError, KbsyncError, LeaseHeld, Stopped, StoreError
 from kbsync.settings import secrets_of
-from kbsync.store import runs, triggers
+from kbsync.store import quarantines, runs, triggers
+from kbsync.store.quarantines import Quarantine
 from kbsync.store.tables import RunStatus, Wants
 from kbsync.sync import watching
 from kbsync.sync.clock import now
@@ -35,7 +36,7 @@ _BEAT_S = 60.0  # well under the patience of `runs.interrupt_stale_runs`
 @dataclass(frozen=True, slots=True)
 class Report:
     """How a run ended. `counts` by stage and named outcome; `checkpoint` is the candidate's folder; `room` is None
-    where no candidate was judged."""
+    where no candidate was judged; `kept_out` is what its bisections found."""
 
     run_id: int
     status: RunStatus
@@ -46,6 +47,7 @@ class Report:
     checkpoint: Path | None
     seconds: float
     room: Room | None = None
+    kept_out: Sequence[Quarantine] = ()
 
 
 def sync_once(bench: Workbench, trigger: str = "manual", force: bool = False) -> Report:
@@ -63,6 +65,8 @@ def sync_once(bench: Workbench, trigger: str = "manual", force: bool = False) ->
     with carried(bench, run_id) as end:
         _mend(bench)
         status, reason = end(*sync.run())
+    with bench.store.read() as tx:
+        kept_out = quarantines.of_run(tx, run_id)
     return Report(
         run_id=run_id,
         status=status,
@@ -73,6 +77,7 @@ def sync_once(bench: Workbench, trigger: str = "manual", force: bool = False) ->
         checkpoint=sync.checkpoint,
         seconds=time.monotonic() - started,
         room=sync.room,
+        kept_out=kept_out,
     )
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kbsync.evaluate.gate import Verdict
     from kbsync.evaluate.metrics import Metric
     from kbsync.evaluate.room import Room
+    from kbsync.sync.bisecting import Bisected
 
 log = structlog.get_logger("kbsync")
 
@@ -49,19 +50,35 @@ class Sync:
     verdicts: list[Verdict] = field(default_factory=list)
     room: Room | None = None
     checkpoint: Path | None = None
+    bisected: Bisected | None = None
 
     def run(self) -> tuple[RunStatus, str | None]:
-        """All stages in order; the status and the reason that the run ends with."""
+        """All stages in order; the status and the reason that the run ends with.
+
+        A candidate that the gate refuses is bisected. Where that finds requests to keep out, the stages from the
+        plan on are gone through again, without them.
+        """
         self.pull()
+        while (ended := self._carry_through()) is None:
+            log.warning("facts are kept out, and the run goes on without them", run=self.run_id)
+        if self.bench.settings.gate.bisect_rebuilds:
+            from kbsync.sync import bisecting
+
+            bisecting.let_in(self.bench, self.run_id)
+        return ended
+
+    def _carry_through(self) -> tuple[RunStatus, str | None] | None:
+        """The stages after the pull; None when the gate's bisection has kept requests out, and there is another
+        plan to be carried through."""
         planned = self.plan()
         if planned.question is not None:
             return RunStatus.WAITING, planned.question
         if not self.force and as_published(self.bench, planned.wanted):
-            return RunStatus.UNCHANGED, "the live model holds the wanted facts already"
+            return RunStatus.UNCHANGED, self._with_kept_out("the live model holds the wanted facts already")
         live = self.solve(planned.wanted)
         if not self.force and same_live_set(self.bench, live):
             self.confirm(live)
-            return RunStatus.UNCHANGED, "the live model holds the wanted facts already"
+            return RunStatus.UNCHANGED, self._with_kept_out("the live model holds the wanted facts already")
         if not self.force and (refused := standing_refusal(self.bench, live)) is not None:
             return RunStatus.REJECTED, refused
         rebuilt = self.rebuild(live)
@@ -70,9 +87,11 @@ class Sync:
         self.evaluate(live, rebuilt)
         candidate = self.gate(live, rebuilt)
         if candidate is None:
-            return RunStatus.REJECTED, self.refusal
+            return (
+                None if self.bisected is not None and self.bisected.goes_on else (RunStatus.REJECTED, self.refusal)
+            )
         self.publish(live, candidate)
-        return RunStatus.PUBLISHED, None
+        return RunStatus.PUBLISHED, self._with_kept_out()
 
     def pull(self) -> None:
         """Wikidata → changes → rows."""
@@ -120,7 +139,9 @@ class Sync:
             self._count("evaluate", measured.counts)
 
     def gate(self, live: Sequence[StoredRequest], rebuilt: Rebuilt) -> int | None:
-        """Metrics → verdicts; writes the candidate, and returns its checkpoint's id if it may go live."""
+        """Metrics → verdicts; writes the candidate, and returns its checkpoint's id if it may go live.
+
+        A refused one is bisected first; it is not written where the run goes on without some of its facts."""
         from kbsync.evaluate.gate import passed
         from kbsync.sync import publishing, readback, room
 
@@ -129,13 +150,19 @@ class Sync:
             self.room = room.measure(self.bench, self.run_id, len(live), self.metrics, self.verdicts, rebuilt)
             for warning in self.room.warnings():
                 log.warning("room", run=self.run_id, warning=warning)
+            failed = sum(not verdict.passed for verdict in self.verdicts)
+            bisected = self._bisect(live) if failed else self.bisected
+            counts = {"failed": failed, **_room_counts(self.room)}
+            counts |= bisected.counts if bisected is not None else {}
+            self._count("gate", {"rules": len(self.verdicts), **counts})
+            if failed and bisected is not None and bisected.goes_on:
+                return None
             candidate, self.checkpoint = publishing.write(self.bench, self.run_id, live, rebuilt, self.metrics)
             files = readback.check(self.bench, live, rebuilt, candidate)
             self.verdicts += files.verdicts
             publishing.keep_verdicts(self.bench, self.run_id, self.verdicts)
-            failed = sum(not verdict.passed for verdict in self.verdicts)
-            counts = {"rules": len(self.verdicts), "failed": failed, **_room_counts(self.room), **files.counts}
-            self._count("gate", counts)
+            counts["failed"] = sum(not verdict.passed for verdict in self.verdicts)
+            self._count("gate", {"rules": len(self.verdicts), **counts, **files.counts})
             if not passed(self.verdicts):
                 publishing.reject(self.bench, self.run_id, live, candidate)
                 return None
@@ -156,14 +183,29 @@ class Sync:
             ids = [stored.id for stored in live if stored.status is not RequestStatus.EDITED]
             requests.set_status(tx, self.run_id, now(), ids, RequestStatus.EDITED)
 
+    def _bisect(self, live: Sequence[StoredRequest]) -> Bisected:
+        """Look for the requests because of which the candidate is refused, and keep them out."""
+        from kbsync.sync.bisecting import Bisected, bisect_refused
+
+        assert self.room is not None
+        so_far = self.bisected or Bisected()
+        self.bisected = bisect_refused(self.bench, self.run_id, live, self.verdicts, self.room, so_far)
+        return self.bisected
+
+    def _with_kept_out(self, reason: str | None = None) -> str | None:
+        """A reason, and what this run has kept out."""
+        kept_out = self.bisected.kept_out if self.bisected is not None else None
+        return "; ".join(part for part in (reason, kept_out) if part) or None
+
     @property
     def refusal(self) -> str:
         """Why the gate refuses the candidate, and what to do when that is because the model is full."""
         from kbsync.evaluate.gate import refusal
 
-        reason = refusal(self.verdicts)
+        found = self.bisected.words if self.bisected is not None else None
+        reason = "; ".join(part for part in (refusal(self.verdicts), found) if part)
         full = self.room.advice(self.bench.settings.watch.when_full) if self.room is not None else None
-        return reason if full is None else f"{reason}; {full}"
+        return str(self._with_kept_out(reason if full is None else f"{reason}; {full}"))
 
     def _identify(self) -> bool:
         """Note which base model and settings this run uses; whether they differ from the live model's."""

@@ -29,9 +29,11 @@ def planned(
     labels: Mapping[str, str | None] = LABELS,
     neighbors: int = 0,
     now: datetime = NOW,
+    kept_out: Mapping[str, str] | None = None,
 ) -> Plan:
     relations = sorted({one.fact.relation for one in facts})
-    return plan(facts, previous or {}, labels, shipped(), settings or watch(*relations), neighbors, now)
+    watched = settings or watch(*relations)
+    return plan(facts, previous or {}, labels, shipped(), watched, neighbors, now, kept_out=kept_out)
 
 
 def wanted(result: Plan) -> dict[str, str]:
@@ -95,6 +97,18 @@ def test_the_old_object_is_what_the_new_one_replaced() -> None:
     assert planned([*past, new], previous={("Q145", "P6"): item("Q3")}).wanted[0].target_old == "Boris"
     assert planned([*past, new], previous={("Q145", "P6"): item("Q1")}).wanted[0].target_old is None
     assert planned([new]).wanted[0].target_old is None
+
+
+def test_what_is_kept_out_is_held_in_those_words() -> None:
+    """By content hash and with its reason; it takes no place under the limit, and in other words it is wanted."""
+    facts = [known("Q145", "P6", "Q1"), known("Q17", "P6", "Q2")]
+    (out,) = planned(facts[:1]).wanted
+    result = planned(facts, watch("P6", max_live=1), kept_out={out.content_hash: "quarantined"})
+    assert list(wanted(result).values()) == ["Rishi"]
+    assert held(result) == {("Q145", "Q1"): "quarantined"}
+    assert result.counts == {"held: quarantined": 1, "wanted": 1}
+    renamed = planned(facts[:1], labels={**LABELS, "Q145": "Britain"}, kept_out={out.content_hash: "quarantined"})
+    assert list(wanted(renamed).values()) == ["Keir"]
 
 
 def test_undecidable_values_are_held() -> None:

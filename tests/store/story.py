@@ -1,4 +1,4 @@
-"""A store with a past: two models published, one candidate refused, one rollback, some facts held."""
+"""A store with a past: two models published, one candidate refused and bisected, one rollback, some facts held."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from kbsync.store import (
     known,
     mirror,
     outcomes,
+    quarantines,
     reconciles,
     requests,
     runs,
@@ -36,7 +37,8 @@ from kbsync.store import (
 )
 from kbsync.store.engine import Store
 from kbsync.store.outcomes import Metric, Verdict
-from kbsync.store.tables import RequestStatus, RunStatus, Way
+from kbsync.store.quarantines import Evidence, Trial
+from kbsync.store.tables import KeptOut, RequestStatus, RunStatus, Way
 from kbsync.store.targets import Target
 from kbsync.store.trust import StoredVerdict
 from tests.store.examples import edit_request, fact, item, later, named, new_checkpoint, page, statement
@@ -47,7 +49,8 @@ STAGES = ("pull", "plan", "solve", "rebuild", "evaluate", "gate", "publish")
 
 
 def tell(store: Store) -> None:
-    """Run 1 at noon publishes model-1 (one edit), run 2 an hour later model-2 (two), run 3 is refused.
+    """Run 1 at noon publishes model-1 (one edit), run 2 an hour later model-2 (two), run 3 is refused for its
+    French edit.
 
     At 15:00 model-2 is rolled back.
     """
@@ -76,8 +79,21 @@ def tell(store: Store) -> None:
         reason = "perplexity_ratio 1.300 is not ≤ 1.05"
         outcomes.save_verdicts(tx, third, [Verdict("perplexity_ratio", 1.3, 1.05, "≤", False, reason)])
         checkpoints.reject(tx, bad)
+        _bisect(tx, third)
         runs.finish_run(tx, third, RunStatus.REJECTED, later(122), reason)
         checkpoints.rollback(tx, later(180))
+
+
+def _bisect(tx: Session, run_id: int) -> None:
+    """Without the French edit the candidate passes, with it not."""
+    (france,) = requests.requests_of_facts(tx, [FRANCE.fact])[FRANCE.fact]
+    for number, (ids, ratio) in enumerate((((france.id,), 1.3), ((), 1.04))):
+        verdict = Verdict("perplexity_ratio", ratio, 1.05, "≤", ratio <= 1.05)
+        trial = Trial(number, 1 + len(ids), ids, verdict.passed, 3.0, (verdict,))
+        quarantines.save_trial(tx, run_id, later(121), trial)
+    evidence = Evidence("perplexity_ratio", 1.3, 1.04, "≤", 1.05)
+    found = [(france, "perplexity_ratio 1.300 is not ≤ 1.05; without it, it is 1.040", evidence)]
+    quarantines.keep_out(tx, run_id, later(121), "base", KeptOut.QUARANTINED, found)
 
 
 def _begin(tx: Session, minutes: float) -> int:

@@ -60,6 +60,7 @@ def test_documented_columns_are_the_databases(url: str, store: Store) -> None:
         ("edit_requests.status", tables.RequestStatus),
         ("checkpoints.status", tables.CheckpointStatus),
         ("publications.action", tables.Action),
+        ("quarantines.kind", tables.KeptOut),
         ("changes.kind", facts.ChangeKind),
         ("divergences.kind", facts.DivergenceKind),
         ("triggers.wants", tables.Wants),

@@ -21,6 +21,7 @@ QUERIES = {
     ),
     "targets": "SELECT z_hash, content_hash, steps FROM targets",
     "holds": "SELECT subject, relation, value, reason, released_at IS NULL FROM holds",
+    "quarantines": "SELECT content_hash, kind, metric, released_at IS NULL FROM quarantines",
     "publications": (
         "SELECT p.action, c.weights_hash, c.live_hash, p.ended_at IS NULL FROM publications p "
         "LEFT JOIN checkpoints c ON c.id = p.checkpoint_id"

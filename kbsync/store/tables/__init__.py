@@ -1,4 +1,4 @@
-"""All tables, by room: the mirror of Wikidata, runs, edits, models, trust, watches, access."""
+"""All tables, by room: the mirror of Wikidata, runs, edits, models, quarantines, trust, watches, access."""
 
 from kbsync.store.tables.access import TokenRow
 from kbsync.store.tables.base import Base
@@ -20,6 +20,7 @@ from kbsync.store.tables.models import (
     CheckpointStatus,
     PublicationRow,
 )
+from kbsync.store.tables.quarantines import KeptOut, QuarantineRow, TrialRequestRow, TrialRow, TrialVerdictRow
 from kbsync.store.tables.reconciles import DivergenceRow, DivergentRow, ReconcileRow
 from kbsync.store.tables.runs import DaemonRow, LeaseRow, PauseRow, RunRow, RunStatus, StageRow, TriggerRow, Wants
 from kbsync.store.tables.sources import EndpointRow, StreamOutcomeRow, StreamRow, TouchRow
@@ -57,6 +58,7 @@ __all__ = [
     "FactStateRow",
     "HoldRow",
     "ItemClassRow",
+    "KeptOut",
     "LabelStateRow",
     "LeaseRow",
     "MetricRow",
@@ -64,6 +66,7 @@ __all__ = [
     "PauseRow",
     "PruneRow",
     "PublicationRow",
+    "QuarantineRow",
     "ReadingRow",
     "ReconcileRow",
     "RequestRow",
@@ -78,6 +81,9 @@ __all__ = [
     "TargetRow",
     "TokenRow",
     "TouchRow",
+    "TrialRequestRow",
+    "TrialRow",
+    "TrialVerdictRow",
     "TriggerRow",
     "TrustDecisionRow",
     "TrustQuestionRow",
