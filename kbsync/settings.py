@@ -26,7 +26,6 @@ from pydantic import (
     StrictInt,
     ValidationError,
     ValidationInfo,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
