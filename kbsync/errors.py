@@ -94,6 +94,10 @@ class NotFinite(EditError):
     """A z, or a weight made of it, holds NaN or infinity, or numbers beyond what its type can hold."""
 
 
+class BrokenTarget(NotFinite):
+    """A stored z holds NaN or infinity; it is forgotten, and the next sync solves it again."""
+
+
 class GateRefused(KbsyncError):
     """The candidate failed the gate; the published model is untouched."""
 

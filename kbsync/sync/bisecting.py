@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from kbsync.errors import NotFinite
 from kbsync.evaluate import gate
 from kbsync.evaluate.bisect import Culprit, Found, bisect
 from kbsync.evaluate.blame import Judged, suspects, to_blame
@@ -62,10 +63,11 @@ def bisect_refused(
     run_id: int,
     live: Sequence[StoredRequest],
     verdicts: Sequence[Verdict],
-    room: Room,
+    room: Room | None,
     before: Bisected,
 ) -> Bisected:
-    """Bisect a refused candidate; `before` is what the run's bisections have come to so far.
+    """Bisect a refused candidate; `before` is what the run's bisections have come to so far, and `room` is None for
+    one that could not be measured.
 
     Culprits are quarantined, what was not tried is left out of this run, and `goes_on` is set. Where the new facts
     are not to blame, or the model is full, nothing is kept out: the refusal stands.
@@ -118,11 +120,11 @@ def _carry_out(
     run_id: int,
     found: Found[int, Judged],
     by_id: Mapping[int, StoredRequest],
-    room: Room,
+    room: Room | None,
     before: Bisected,
 ) -> Bisected:
     """Write down who is kept out, in one transaction; or say why nobody is."""
-    full = bool(found.crowded) and room.keeps is not None
+    full = bool(found.crowded) and room is not None and room.keeps is not None
     if not found.culprits and (full or not found.kept):
         return replace(before, words=_why_not(found, before))
     left = {} if full else dict.fromkeys(found.crowded, CROWDED)
@@ -178,12 +180,19 @@ class _Trials:
         began = time.monotonic()
         live = [*self.base, *(self.new[one] for one in sorted(ids))]
         with Silent().stage("trial") as quiet:
-            rebuilt = building.rebuild(self.bench, [one.request for one in live], quiet)
-            answers = evaluating.ask(self.bench, live, rebuilt, quiet)
-        judged = Judged(len(live), tuple(gate.judge(answers.metrics, self.bench.settings.gate)))
+            judged = Judged(len(live), self._verdicts(live, quiet))
         self.note(ids, judged, time.monotonic() - began)
         self.task.advance()
         return judged
+
+    def _verdicts(self, live: Sequence[StoredRequest], quiet: Task) -> tuple[Verdict, ...]:
+        layers = len(self.bench.editor.layers)
+        try:
+            rebuilt = building.rebuild(self.bench, [one.request for one in live], quiet)
+        except NotFinite as error:
+            return (gate.finite([str(error)], layers),)
+        answers = evaluating.ask(self.bench, live, rebuilt, quiet)
+        return (*gate.judge(answers.metrics, self.bench.settings.gate), gate.finite([], layers))
 
     def note(self, ids: Collection[int], judged: Judged, seconds: float) -> None:
         """Keep a trial in the store."""

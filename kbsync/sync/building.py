@@ -8,7 +8,7 @@ import structlog
 from torch import Tensor
 
 from kbsync.edit.memit import Rebuilt
-from kbsync.errors import NotFinite
+from kbsync.errors import BrokenTarget, NotFinite
 from kbsync.facts import EditRequest
 from kbsync.lm.finite import all_broken
 from kbsync.store import targets
@@ -22,8 +22,8 @@ log = structlog.get_logger("kbsync")
 def rebuild(bench: Workbench, live: Sequence[EditRequest], task: Task) -> Rebuilt:
     """Build the synced weights of a live set from base; the loaded model holds them afterwards.
 
-    Raises NotFinite, and the model holds the base weights, where a z or a tensor made of them has numbers that are
-    none. A stored z of that kind is forgotten, so that the next sync solves it again.
+    Raises NotFinite, and the model holds the base weights, where a tensor has numbers that are none; BrokenTarget
+    where a stored z has, which is forgotten, so that the next sync solves it again.
     """
     found = load_targets(bench, live)
     _forget_broken(bench, live, found)
@@ -41,7 +41,7 @@ def _forget_broken(bench: Workbench, live: Sequence[EditRequest], found: Mapping
     with bench.store.begin() as tx:
         targets.forget(tx, [z_hash(bench.target_hash, request.content_hash) for request in bad])
     names = ", ".join(f"z of {request.rewrite.text!r}" for request in bad)
-    raise NotFinite(f"{names}: the store had numbers that are not finite; the next sync solves it again")
+    raise BrokenTarget(f"{names}: the store had numbers that are not finite; the next sync solves it again")
 
 
 def warn(rebuilt: Rebuilt, run_id: int) -> None:

@@ -39,13 +39,10 @@ def keep_verdicts(bench: Workbench, run_id: int, verdicts: Sequence[Verdict]) ->
         outcomes.save_verdicts(tx, run_id, rows)
 
 
-def refuse_unfinite(
-    bench: Workbench, run_id: int, live: Sequence[StoredRequest], error: NotFinite
-) -> list[Verdict]:
+def judge_unfinite(bench: Workbench, run_id: int, error: NotFinite) -> list[Verdict]:
     """The verdict on a rebuild whose numbers are none. There is nothing to write, to ask or to measure."""
     verdicts = [gate.finite([str(error)], len(bench.editor.layers))]
     keep_verdicts(bench, run_id, verdicts)
-    reject(bench, run_id, live, None)
     return verdicts
 
 

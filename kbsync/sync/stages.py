@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from structlog.contextvars import bound_contextvars
 
 from kbsync import failpoints
-from kbsync.errors import NotFinite
+from kbsync.errors import BrokenTarget, NotFinite
 from kbsync.store import checkpoints, outcomes, requests, runs
 from kbsync.store.checkpoints import Checkpoint
 from kbsync.store.requests import StoredRequest
@@ -61,6 +61,8 @@ class Sync:
         self.pull()
         while (ended := self._carry_through()) is None:
             log.warning("facts are kept out, and the run goes on without them", run=self.run_id)
+            assert self.bisected is not None
+            self.bisected = replace(self.bisected, goes_on=False)
         if self.bench.settings.gate.bisect_rebuilds:
             from kbsync.sync import bisecting
 
@@ -81,15 +83,12 @@ class Sync:
             return RunStatus.UNCHANGED, self._with_kept_out("the live model holds the wanted facts already")
         if not self.force and (refused := standing_refusal(self.bench, live)) is not None:
             return RunStatus.REJECTED, refused
-        rebuilt = self.rebuild(live)
-        if rebuilt is None:
-            return RunStatus.REJECTED, self.refusal
-        self.evaluate(live, rebuilt)
-        candidate = self.gate(live, rebuilt)
+        rebuilt, candidate = self.rebuild(live), None
+        if rebuilt is not None:
+            self.evaluate(live, rebuilt)
+            candidate = self.gate(live, rebuilt)
         if candidate is None:
-            return (
-                None if self.bisected is not None and self.bisected.goes_on else (RunStatus.REJECTED, self.refusal)
-            )
+            return None if self._goes_on else (RunStatus.REJECTED, self.refusal)
         self.publish(live, candidate)
         return RunStatus.PUBLISHED, self._with_kept_out()
 
@@ -116,14 +115,20 @@ class Sync:
         return live
 
     def rebuild(self, live: Sequence[StoredRequest]) -> Rebuilt | None:
-        """Base weights + live set → candidate weights; None where they are not finite, and are refused for it."""
+        """Base weights + live set → candidate weights; None where they are not finite, and are refused for it.
+
+        Whoever makes them so is looked for, as in the gate; a z that the store had broken is not worth it."""
         from kbsync.sync import building, publishing
 
         with self._stage("rebuild") as task:
             try:
                 rebuilt = building.rebuild(self.bench, [stored.request for stored in live], task)
             except NotFinite as error:
-                self.verdicts = publishing.refuse_unfinite(self.bench, self.run_id, live, error)
+                self.verdicts = publishing.judge_unfinite(self.bench, self.run_id, error)
+                if not isinstance(error, BrokenTarget):
+                    self._count("rebuild", self._bisect(live).counts)
+                if not self._goes_on:
+                    publishing.reject(self.bench, self.run_id, live, None)
                 return None
             building.warn(rebuilt, self.run_id)
             self._count("rebuild", building.counts(rebuilt, len(live)))
@@ -155,7 +160,7 @@ class Sync:
             counts = {"failed": failed, **_room_counts(self.room)}
             counts |= bisected.counts if bisected is not None else {}
             self._count("gate", {"rules": len(self.verdicts), **counts})
-            if failed and bisected is not None and bisected.goes_on:
+            if self._goes_on:
                 return None
             candidate, self.checkpoint = publishing.write(self.bench, self.run_id, live, rebuilt, self.metrics)
             files = readback.check(self.bench, live, rebuilt, candidate)
@@ -187,10 +192,14 @@ class Sync:
         """Look for the requests because of which the candidate is refused, and keep them out."""
         from kbsync.sync.bisecting import Bisected, bisect_refused
 
-        assert self.room is not None
         so_far = self.bisected or Bisected()
         self.bisected = bisect_refused(self.bench, self.run_id, live, self.verdicts, self.room, so_far)
         return self.bisected
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether the last bisection has changed what is wanted."""
+        return self.bisected is not None and self.bisected.goes_on
 
     def _with_kept_out(self, reason: str | None = None) -> str | None:
         """A reason, and what this run has kept out."""

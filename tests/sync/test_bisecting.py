@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from kbsync import failpoints
+from kbsync.edit.memit import Editor, Rebuilt
 from kbsync.edit.target import Target
+from kbsync.errors import NotFinite
+from kbsync.facts import EditRequest
 from kbsync.store import quarantines
 from kbsync.store.tables import RunStatus
 from kbsync.store.targets import Target as StoredTarget
@@ -103,6 +107,26 @@ def test_the_culprit_is_quarantined_and_the_others_go_live(spoiled: Rig) -> None
     assert spoiled.rows("SELECT status, facts FROM checkpoints WHERE run_id = 3") == [("published", 10)]
     _trials_are_rows(spoiled, int(counts["trials"]))
     _nothing_is_left_to_do(spoiled)
+
+
+def test_who_makes_weights_that_are_no_numbers_is_found(synced: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rebuild that is not finite is bisected like a candidate that the gate refuses."""
+    rebuild = Editor.rebuild
+
+    def overflowing(self: Editor, requests: Sequence[EditRequest], *words: Any, **named: Any) -> Rebuilt:
+        if any(one.target_new == "Yann" for one in requests):
+            raise NotFinite("a weight overflows float16")
+        return rebuild(self, requests, *words, **named)
+
+    monkeypatch.setattr(Editor, "rebuild", overflowing)
+    synced.world.changes(*NEW)
+    report = sync(synced)
+    assert report.status is RunStatus.PUBLISHED
+    assert synced.rows(LIVE) == [("Q1007",), ("Q1008",), ("Q1010",), ("Q1011",)]
+    assert synced.rows("SELECT metric, value_with, value_without, reason FROM kept_out_facts") == [
+        ("finite", 1.0, 0.0, "a weight overflows float16; without it, it is 0.000"),
+    ]
+    _nothing_is_left_to_do(synced)
 
 
 def _trials_are_rows(rig: Rig, number: int) -> None:
