@@ -97,6 +97,13 @@ def checkpoints(folder: Path) -> list[str]:
     return sorted(entry.name for entry in plain if (entry / FILE_NAME).is_file())
 
 
+def sweep(folder: Path) -> None:
+    """Remove what killed writers have left. Raises CheckpointError when another process is writing there."""
+    if folder.is_dir():
+        with durable.only_writer(folder):
+            pass  # taking the lock, and giving it back, sweeps
+
+
 def prune(folder: Path, gone: Collection[str]) -> list[str]:
     """Remove these checkpoints, and return the names of those that were there. The live one always stays, and so
     does what is no checkpoint.

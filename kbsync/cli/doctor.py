@@ -24,9 +24,9 @@ _MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("fail", 
 def command(state: State, offline: bool) -> None:
     """Check everything that a sync needs, and say what to do about what is missing.
 
-    The configuration, the relation catalogue, the store and its schema, folders and free disk, the endpoint and
-    how far it lags, the base model and the device, the daemon, the published checkpoint. Changes nothing. Ends
-    with code 1 if something fails; warnings are no failure.
+    What is asked for (relations, schedule), the store, this machine (packages, disk, port, service), the source
+    and its clock, models and memory, and how syncs go: the daemon, a pause, the last run, what is overdue, what
+    waits for you. Changes nothing. Ends with code 1 if something fails; warnings are no failure.
 
     \b
     Example:

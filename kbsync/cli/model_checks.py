@@ -1,4 +1,4 @@
-"""The doctor's checks of models: the base model, the device, the published checkpoint. These need torch."""
+"""The doctor's checks of models: the base model, the device, memory, the published checkpoint. These need torch."""
 
 from __future__ import annotations
 
@@ -6,18 +6,24 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kbsync.errors import KbsyncError, ModelError
+from kbsync.cli.checks import Check, reading
+from kbsync.cli.show import size
+from kbsync.errors import CheckpointError, KbsyncError, ModelError
 
 if TYPE_CHECKING:
-    from kbsync.cli.checks import Check
     from kbsync.settings import Settings
+
+MEMINFO = Path("/proc/meminfo")
+CGROUP = Path("/sys/fs/cgroup/memory.max")
+EMBEDDED_NUMBERS = 135_000_000  # weights of the embedded model
+# Beside the weights: the edited layers twice, their covariances in float64, activations of a batch
+BESIDE = 1.5
 
 
 def check_model(settings: Settings) -> Iterator[Check]:
     """The base model is there, its family can be edited, and the device exists. Loads and fetches nothing."""
-    from kbsync.cli.checks import Check
     from kbsync.lm.load import pick_device, placement
 
     spec = settings.model.base
@@ -25,7 +31,11 @@ def check_model(settings: Settings) -> Iterator[Check]:
         yield _base(spec)
     except KbsyncError as error:
         yield Check("model", "fail", str(error), "set model.base, or install what is missing")
-    device = pick_device(settings.model.device)
+    try:
+        device = pick_device(settings.model.device)
+    except ModelError as error:
+        yield Check("device", "fail", str(error), "set model.device to auto or cpu; nvidia-smi lists the cards")
+        return
     where = f"{device} (model.device: {settings.model.device})"
     if placement(settings.model):
         where = f"spread (model.device_map: {settings.model.device_map})"
@@ -33,8 +43,65 @@ def check_model(settings: Settings) -> Iterator[Check]:
     yield Check("device", "ok", f"{where}; weights are loaded and edited in {kind}")
 
 
+def check_memory(settings: Settings) -> Iterator[Check]:
+    """The base model fits into the memory of its device, where its size is known before it is loaded."""
+    from kbsync.lm.load import pick_device, placement
+
+    try:
+        if placement(settings.model):
+            return
+        device = pick_device(settings.model.device)
+    except ModelError:  # the model's own check tells
+        return
+    numbers = _numbers(settings)
+    if not numbers:
+        return
+    weights = numbers * (4 if device.type == "cpu" else 2)
+    total, free = _memory(device)
+    if total is None:
+        return
+    text = f"weights take {size(weights)} as they are loaded"
+    then = "set model.base to a smaller model, or see model.device_map"
+    if weights > total:
+        yield Check("memory", "fail", f"{text}, and {device} has {size(total)}", then)
+    elif weights * BESIDE > free:
+        yield Check("memory", "warn", f"{text}, and of {size(total)} of {device} {size(free)} are free", then)
+    else:
+        yield Check("memory", "ok", f"{text}; {size(free)} of {device} are free")
+
+
+def _numbers(settings: Settings) -> int:
+    """How many numbers the base model has, by its files' headers; 0 where they are not at hand."""
+    from kbsync.lm.folder import weights_of
+
+    if settings.model.base == "embedded":
+        return EMBEDDED_NUMBERS
+    try:
+        return sum(one.numbers for one in weights_of(Path(settings.model.base).expanduser()))
+    except (ModelError, OSError, RuntimeError):  # the model's own check tells
+        return 0
+
+
+def _memory(device: Any) -> tuple[float | None, float]:
+    """Bytes of a device's memory, and how many are free; None where the machine does not tell."""
+    if device.type == "cuda":
+        import torch
+
+        left, whole = torch.cuda.mem_get_info(device)
+        return float(whole), float(left)
+    try:
+        said = dict(line.split(":", 1) for line in MEMINFO.read_text(encoding="utf-8").splitlines() if ":" in line)
+        total, free = (1024.0 * int(said[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
+    except (OSError, KeyError, ValueError, IndexError):
+        return None, 0.0
+    try:
+        limit = float(CGROUP.read_text(encoding="utf-8"))  # "max" where there is none
+    except (OSError, ValueError):
+        return total, free
+    return min(total, limit), min(free, limit)
+
+
 def _base(spec: str) -> Check:
-    from kbsync.cli.checks import Check
     from kbsync.lm.folder import check_folder
     from kbsync.lm.load import EMBEDDED_PACKAGE
 
@@ -61,8 +128,6 @@ def _base(spec: str) -> Check:
 def _from_hub(spec: str) -> Check:
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
-
-    from kbsync.cli.checks import Check
 
     try:
         config = try_to_load_from_cache(spec, "config.json")
@@ -100,18 +165,20 @@ def check_checkpoint(settings: Settings) -> Iterator[Check]:
     """The published checkpoint is what its manifest says, and where the store says."""
     from kbsync.checkpoint.publish import live
     from kbsync.checkpoint.verify import verify
-    from kbsync.cli.checks import Check
-    from kbsync.store import checkpoints, schema
-    from kbsync.store.engine import open_store
+    from kbsync.store import checkpoints
 
-    linked = live(settings.checkpoint.folder)
-    published = None
-    if schema.check(settings.store.url) is schema.SchemaState.CURRENT:
-        with open_store(settings.store.url, create=False) as store, store.read() as tx:
-            publication = checkpoints.live(tx)
-            published = publication.checkpoint if publication else None
+    try:
+        linked = live(settings.checkpoint.folder)
+        leads = f"leads to {linked.name}" if linked is not None else "is not there"
+    except CheckpointError as error:
+        linked, leads = None, f"is broken ({error})"
+    with reading(settings) as tx:
+        publication = checkpoints.live(tx) if tx is not None else None
+        published = publication.checkpoint if publication else None
     if published is None:
         yield Check("checkpoint", "ok", "none is published: the base model is live")
+        if tx is not None and leads != "is not there":
+            yield Check("live", "warn", f"the `live` link {leads}, the store says the base model", "kbsync sync")
         return
     problems = verify(Path(published.path))
     if problems:
@@ -119,5 +186,4 @@ def check_checkpoint(settings: Settings) -> Iterator[Check]:
         return
     yield Check("checkpoint", "ok", f"{published.name} verifies, {published.facts} facts")
     if linked is None or linked.name != published.name:
-        text = f"the `live` link leads to {linked.name if linked else 'nothing'}, the store says {published.name}"
-        yield Check("checkpoint", "warn", text, "kbsync sync")
+        yield Check("live", "warn", f"the `live` link {leads}, the store says {published.name}", "kbsync sync")

@@ -75,7 +75,8 @@ def make_engine(url: URL, wait_s: float = BUSY_WAIT_S) -> Engine:
 
     SQLite: `synchronous=FULL`, since a published checkpoint must not lose its row to a power cut;
     foreign keys on; transactions of a connection with the WRITE option begin IMMEDIATE, others can't write.
-    PostgreSQL: session time zone UTC, and no transaction outlives a client that says nothing for STUCK_S.
+    PostgreSQL: session time zone UTC, text in UTF-8 whatever the database's own encoding, and no transaction
+    outlives a client that says nothing for STUCK_S.
     `wait_s`: seconds that a writer waits for another one.
     """
     if url.get_backend_name() != "sqlite":
@@ -83,7 +84,11 @@ def make_engine(url: URL, wait_s: float = BUSY_WAIT_S) -> Engine:
             f"-c timezone=UTC -c lock_timeout={int(wait_s * 1000)} "
             f"-c idle_in_transaction_session_timeout={STUCK_S * 1000}"
         )
-        return create_engine(url, connect_args={"connect_timeout": 10, "options": options}, pool_pre_ping=True)
+        return create_engine(
+            url,
+            connect_args={"connect_timeout": 10, "client_encoding": "utf8", "options": options},
+            pool_pre_ping=True,
+        )
     engine = create_engine(url, connect_args={"timeout": wait_s, "check_same_thread": False})
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)

@@ -44,14 +44,19 @@ def state_of(connection: Connection) -> SchemaState:
     """How the schema behind `connection` compares with this program's."""
     context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
     version = context.get_current_revision()
-    script = ScriptDirectory.from_config(alembic_config())
     if version is None:
         others = set(inspect(connection).get_table_names()) - {VERSION_TABLE}
         return SchemaState.FOREIGN if others else SchemaState.EMPTY
-    if version == script.get_current_head():
+    if version == head():
         return SchemaState.CURRENT
-    known = {revision.revision for revision in script.walk_revisions()}
-    return SchemaState.OLDER if version in known else SchemaState.NEWER
+    return SchemaState.OLDER if version in _versions() else SchemaState.NEWER
+
+
+@cache
+def _versions() -> frozenset[str]:
+    """Every version that this program knows the way from. All migrations are compiled to tell, so only once."""
+    script = ScriptDirectory.from_config(alembic_config())
+    return frozenset(revision.revision for revision in script.walk_revisions())
 
 
 @cache

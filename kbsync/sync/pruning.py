@@ -61,7 +61,7 @@ def look(store: Store, settings: Settings) -> Pruned:
 
 
 def prune(store: Store, settings: Settings, by: str) -> Pruned:
-    """Remove what is beyond its limits, and write that down.
+    """Remove what is beyond its limits, and write that down. What killed writers left among checkpoints goes too.
 
     Killed in between it leaves rows without files to be swept the next time. Raises LeaseHeld while a run is under
     way, and CheckpointError when the disk fails.
@@ -84,6 +84,7 @@ def prune(store: Store, settings: Settings, by: str) -> Pruned:
             prunes.forget_daemons(tx, now() - keep.runs.age)
         prunes.note(tx, by, now(), found)
     _remove([Path(one.path) for one in found.checkpoints] + list(before.strays))
+    links.sweep(settings.checkpoint.folder)
     return replace(before, survey=found)
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kbsync.cli import checks
+from kbsync.cli import source_checks
 from kbsync.facts import EndpointState
 from kbsync.settings import share
 from kbsync.source.embedded import EmbeddedWikidata
@@ -51,7 +51,7 @@ def _model(config: Path) -> None:
     folder = config.parent / "model"
     folder.mkdir()
     (folder / "config.json").write_text('{"model_type": "llama"}')
-    change(config, "[model]", f'[model]\nbase = "{folder}"\ndevice = "cpu"')
+    change(config, "[model]", f'[serve]\nport = 0\n[model]\nbase = "{folder}"\ndevice = "cpu"')
 
 
 def change(config: Path, old: str, new: str) -> None:
@@ -239,12 +239,12 @@ def test_a_model_that_is_spread(call: Call, config: Path) -> None:
 
 
 def test_a_device_that_is_not_there(call: Call, config: Path) -> None:
-    """A device that torch can't see fails, and the model's own line stays."""
+    """A device that torch can't see fails with what to set, and the model's own line stays."""
     change(config, 'device = "cpu"', 'device = "cuda:99x"')
     result = call("doctor", "--offline", "--json")
     named = [(one["name"], one["level"]) for one in json.loads(result.stdout)["checks"]]
     assert named.count(("model", "ok")) == 1
-    assert ("model", "fail") in named
+    assert ("device", "fail") in named
 
 
 def test_the_public_service_wants_a_contact(call: Call, config: Path) -> None:
@@ -252,7 +252,7 @@ def test_the_public_service_wants_a_contact(call: Call, config: Path) -> None:
     from kbsync.settings import load_settings
 
     settings = load_settings(config, {"source": {"timeout_s": 0.001, "attempts": 1}})
-    first = next(checks.check_endpoint(settings))
+    first = next(source_checks.check_endpoint(settings))
     assert (first.name, first.level) == ("contact", "warn")
     assert "source.contact" in first.then
 

@@ -94,7 +94,7 @@ def test_newer_store_is_refused(empty_url: str) -> None:
 
 def test_older_store_is_refused_with_the_way_out(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store at an earlier revision than the head names the command that upgrades it."""
-    monkeypatch.setattr(schema.ScriptDirectory, "get_current_head", lambda _self: "a later one")
+    monkeypatch.setattr(schema, "head", lambda: "a later one")
     assert check(url) is SchemaState.OLDER
     with pytest.raises(SchemaMismatch, match="kbsync db upgrade"):
         open_store(url)
