@@ -42,7 +42,7 @@ run: $(RUN_STAMP)
 test: $(DEV_STAMP)
 	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
-# PART=kills,failures   only these of failpoints, kills, stops, failures, pauses, fuzz, year
+# PART=kills,failures   only these of failpoints, kills, stops, failures, pauses, fuzz, year, model
 # STORE=postgresql      only on this one; PostgreSQL takes part where KBSYNC_TEST_POSTGRES names a server
 # SOAK=N                kills at random times on each store
 # JOBS=N                so many tests side by side
@@ -52,7 +52,8 @@ PART ?=
 STORE ?=
 JOBS ?=
 SOAK_RECORD := $(CURDIR)/build/soak.jsonl
-SOAK_TESTS := tests/sync/test_soak.py tests/sync/test_year.py tests/fuzz/test_soak.py
+SOAK_TESTS := tests/sync/test_soak.py tests/sync/test_year.py tests/fuzz/test_soak.py \
+  tests/test_demo.py tests/bench/test_half_the_tokens.py
 soak: $(DEV_STAMP)
 	@mkdir -p build
 	$(if $(AGAIN),rm -f $(SOAK_RECORD))

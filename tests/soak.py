@@ -21,7 +21,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORD, SEEN = "KBSYNC_SOAK_RECORD", "KBSYNC_SOAK_SEEN"
-PARTS = ("failpoints", "kills", "stops", "failures", "pauses", "fuzz", "year")
+PARTS = ("failpoints", "kills", "stops", "failures", "pauses", "fuzz", "year", "model")
 STORES = {"sqlite": "sqlite", "postgresql": "postgres", "postgres": "postgres"}  # as named, as tests have it
 
 

@@ -13,6 +13,8 @@ from kbsync.sync.workbench import Workbench
 
 
 @pytest.mark.real
+@pytest.mark.soak("model")
+@pytest.mark.timeout(0)
 def test_half_the_tokens_move_no_metric(embedded_base: BaseModel, test_cache: Path, tmp_path: Path) -> None:
     """With half of the default's tokens every metric of the same edits, and the perplexity ratio, stays in the 95 %
     interval that it has with all of them."""
