@@ -73,10 +73,15 @@ def print_room(room: Room) -> None:
         show.line(f"warning: {warning}", "yellow")
 
 
+_OF_LAYERS = ("condition_", "solve_residual_")
+
+
 def counts_in_words(counts: Mapping[str, float]) -> str:
-    """`12 stored, 3 duplicate`; seconds in words."""
+    """`12 stored, 3 duplicate`; seconds in words. Numbers of single layers are for those who ask the ledger."""
     shown = []
     for name, number in counts.items():
+        if name.startswith(_OF_LAYERS):
+            continue
         if name.endswith("_s"):
             shown.append(f"{name.removesuffix('_s')} {show.duration(number)}")
         elif isinstance(number, float) and not number.is_integer():

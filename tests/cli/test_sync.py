@@ -134,6 +134,7 @@ def test_counts_in_words() -> None:
     """Numbers by named outcome, seconds as durations, fractions as such."""
     counts: dict[str, Any] = {"stored": 12, "solve_s": 75.0, "residual": 0.25, "steps": 20.0}
     assert counts_in_words(counts) == "12 stored, solve 1 min 15 s, residual 0.25, 20 steps"
+    assert counts_in_words({**counts, "condition_4": 1.5e6, "solve_residual_4": 1e-12}) == counts_in_words(counts)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
