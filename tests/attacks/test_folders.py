@@ -3,11 +3,13 @@ memory."""
 
 from __future__ import annotations
 
+import re
 import resource
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -15,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from kbsync.errors import ModelError
 from kbsync.facts import Prompt
 from kbsync.lm.folder import check_folder
-from kbsync.lm.load import BaseModel, load_base
+from kbsync.lm.load import BaseModel, find_folder, load_base
 from kbsync.lm.rows import Encoder
 from kbsync.lm.safetensors_header import MOST_HEADER, read_header
 from kbsync.settings import ModelSettings
@@ -129,7 +131,7 @@ def test_honest_things_beside_a_model_pass(folder: Path) -> None:
     assert read(folder).stored == "float32"
 
 
-def test_a_folder_of_the_hubs_cache_passes(honest: Path, tmp_path: Path) -> None:
+def test_a_folder_of_the_hubs_cache_passes(honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """There, every file is a link into the blobs beside the snapshots; a link to anywhere else is refused."""
     blobs, snapshot = tmp_path / "models--a--b" / "blobs", tmp_path / "models--a--b" / "snapshots" / "0123"
     blobs.mkdir(parents=True)
@@ -138,6 +140,12 @@ def test_a_folder_of_the_hubs_cache_passes(honest: Path, tmp_path: Path) -> None
         shutil.copy(file, blobs / str(number))
         (snapshot / file.name).symlink_to(f"../../blobs/{number}")
     check_folder(snapshot)
+    for name in ("modeling_x.py", "pytorch_model.bin"):
+        (snapshot / name).write_bytes(b"")
+        with pytest.raises(ModelError, match=re.escape(f"{name} is ")):
+            check_folder(snapshot)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(snapshot))
+    assert find_folder("a/b", tmp_path) == snapshot  # what it did not ask for is another program's, and not read
     (snapshot / "notes.txt").symlink_to("../../../elsewhere")
     with pytest.raises(ModelError, match=r"notes\.txt is a link"):
         check_folder(snapshot)

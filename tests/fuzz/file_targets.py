@@ -13,11 +13,14 @@ from kbsync.edit import kept
 from kbsync.errors import ModelError
 from kbsync.facts import Fact, Value, ValueKind
 from kbsync.lm import gguf, precision
+from kbsync.lm.gguf_header import check_gguf
+from kbsync.lm.safetensors_header import read_header
 from kbsync.request.catalogue import load_catalogue
 from kbsync.request.verbalise import verbalise
 from kbsync.settings import load_settings, share
 from kbsync.store.engine import open_store
 from kbsync.store.query import run_sql
+from tests.attacks.gguf_files import key, lying
 from tests.fuzz.draw import Draw, Target, file, named
 
 HASH = "0" * 64
@@ -55,6 +58,14 @@ def weights(data: bytes) -> None:
     with named():
         precision.stored_in(path.parent)
     found = verify._load(path)
+    try:
+        let_in = read_header(path).values()
+    except ValueError as error:
+        assert "\n" not in str(error)  # noqa: PT017  most inputs raise nothing
+    else:  # what our own check lets in, the library reads
+        assert isinstance(found, dict) or any(
+            one.dtype not in ("F32", "F64", "F16", "BF16", "I8") for one in let_in
+        )
     assert isinstance(found, dict) or "\n" not in found
     kept.read_or_forget(path)
 
@@ -67,6 +78,14 @@ def model_config(data: bytes) -> None:
         precision.quantiser(precision.read_config(path.parent))
     with named():
         precision.stored_in(path.parent)
+
+
+def gguf_header(data: bytes) -> None:
+    """The header of a GGUF file: walked through to its end, or one line of why not."""
+    try:
+        check_gguf(file("header.gguf", data))
+    except ValueError as error:
+        assert "\n" not in str(error)  # noqa: PT017  most inputs raise nothing
 
 
 def gguf_file(data: bytes) -> None:
@@ -179,6 +198,13 @@ TARGETS = (
         model_config,
         (b'{"quantization_config":{"quant_method":"fp8","bits":8}}', b'{"format":"GGUF","types":["Q8_0"]}'),
         ("quantization_config", "quant_method", "bits", "fp8", "null", "[]"),
+    ),
+    Target(
+        "gguf header",
+        gguf_header,
+        (lying(), lying(more=key("tokenizer.ggml.tokens", b"\x08\0\0\0\x01" + bytes(15), 9)), b"GGUF"),
+        ("GGUF", "general.architecture", "llama.block_count", "general.alignment", "\x09\x00\x00\x00"),
+        1600,
     ),
     Target("gguf", gguf_file, (b"GGUF\x03\0\0\0" + bytes(16), b"GGML"), ("GGUF", "general.architecture"), 256),
     Target(

@@ -25,12 +25,12 @@ pytestmark = [
 
 TIMES = float(os.environ.get("KBSYNC_SOAK_INPUTS", "1"))
 ROOT = Path(__file__).parents[2]
-# By what one input costs: from a twentieth of a millisecond to several.
+# By what one input costs: from a twentieth of a millisecond to several; a query has a process of its own.
 SHARES = {
     "answer": 250_000, "rows": 150_000, "lines": 120_000, "event": 250_000, "stream": 60_000, "refusal": 120_000,
-    "literals": 120_000, "manifest": 120_000, "prompts": 60_000, "labels": 30_000, "dump": 20_000, "sql": 20_000,
+    "literals": 120_000, "manifest": 120_000, "prompts": 60_000, "labels": 30_000, "dump": 20_000, "sql": 4_000,
     "catalogue": 20_000, "settings": 15_000, "safetensors": 20_000, "model config": 20_000, "gguf": 10_000,
-    "pattern": 8_000,
+    "gguf header": 20_000, "pattern": 8_000,
 }  # fmt: skip
 
 
