@@ -41,8 +41,9 @@ _REFUSED = re.compile(
     r"\b(set_config|pg_(read|ls|stat|file|log|sleep|reload|rotate|switch|promote|create|drop|copy|replication|"
     r"logical|notify|wal|backup|start_backup|stop_backup|cancel|terminate|signal|advisory|try_advisory|import|export|"
     r"current_logfile|stat_file|stat_reset|authid|shadow|user_mapping|hba_file|ident_file|subscription|largeobject)\w*|"
-    r"(query|cursor|table|schema|database)_to_xml\w*|ts_(stat|rewrite)|lo(_\w+|import|export|read|write|get|put)?"
-    r"(?=[\s\"]*\()|dblink\w*|crosstab\w*|xpath_table|connectby|plpy\w*)|\bu&\"",
+    r"(query|cursor|table|schema|database)_to_xml\w*|ts_(stat|rewrite)|"
+    r"lo(_(import|export|creat|open|close|unlink|from_bytea|get|put|lseek|tell|truncate)\w*|read|write)|"
+    r"dblink\w*|crosstab\w*|xpath_table|connectby|plpy\w*)\b|\bu&\"",
     re.IGNORECASE,
 )
 _HARMLESS = re.compile(

@@ -74,6 +74,7 @@ POSTGRES = {
     "the server's files, escaped": "SELECT U&\"pg\\005fread_file\"('/etc/passwd')",
     "the server's folders": "SELECT pg_ls_dir('/')",
     "a file written": "SELECT lo_export(1, '/tmp/x')",
+    "a file written, past a comment": "SELECT lo_export/**/(1, '/tmp/x')",
     "a file taken": "SELECT lo_import('/etc/passwd')",
     "a large object": "SELECT lo_create(0)",
     "another server": "SELECT * FROM dblink('host=x', 'SELECT 1') AS t(a int)",
@@ -177,6 +178,14 @@ class TestPostgres:
         said = attack(url, POSTGRES[name], SERVED, 5.0)
         assert "refused" in said or "SQL: " in said
         assert "longer" not in said
+
+    @pytest.mark.parametrize(
+        "sql",
+        ["SELECT lo.a FROM (SELECT 1 AS a) lo", "SELECT 1 FROM pg_stat_activity LIMIT 1", "SELECT 'set', 'pg'"],
+    )
+    def test_words_that_are_near_pass(self, sql: str, url: str) -> None:
+        """Names that only begin alike, and views that everyone may read."""
+        assert len(run_sql(url, sql).rows) == 1
 
     def test_a_superuser_is_lowered(self, url: str) -> None:
         """It asks as a role that reads all tables, and no more."""
