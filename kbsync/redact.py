@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
 
 MASK = "***"
 _SHORTEST = 4  # characters; a shorter secret would mask half of every text, and only its place in a URL tells it
+_LARGEST = 1_000_000  # bytes of a file that holds a secret
 _NAMES = r"(?:ssl)?password|passwd|passfile|passphrase|secret|(?:access_|auth_)?token|api_?key|apikey"
 # The first colon up to the last @ of the word: whatever a password holds, all of it goes.
 _IN_URL = re.compile(r"(?<=://)([^/@:\s'\"]*):[^\s'\"]*@")
@@ -83,7 +85,7 @@ class Secrets:
     of secrets held before it was changed still is."""
 
     def __init__(self, texts: Iterable[str] = (), files: Iterable[Path] = (), user: str = "") -> None:
-        self._known: set[str] = set()
+        self._known: frozenset[str] = frozenset()  # replaced, not changed: any thread may be masking
         self._files: dict[Path, tuple[int, int]] = {}
         self._user = user
         self.add(texts, files, user)
@@ -118,10 +120,12 @@ class Secrets:
         return value
 
     def _read(self) -> None:
-        for file, seen in self._files.items():
+        for file, seen in tuple(self._files.items()):
             try:
                 found = file.stat()
-                if (now := (found.st_mtime_ns, found.st_size)) != seen and found.st_size < 1_000_000:
+                now = found.st_mtime_ns, found.st_size
+                # a pipe is read once, and not by us
+                if now != seen and stat.S_ISREG(found.st_mode) and found.st_size < _LARGEST:
                     self._files[file] = now
                     self._known |= spellings(file.read_text(encoding="utf-8"), self._user)
             except (OSError, ValueError):  # whoever needs the file says what is wrong with it

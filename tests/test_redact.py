@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,12 @@ def test_a_file_of_a_secret_is_read_again(tmp_path: Path) -> None:
     other = Secrets()
     other.learn(secrets)
     assert other.mask("first-secret, the second one") == "***, ***"
+
+
+def test_a_pipe_is_left_to_whoever_needs_it(tmp_path: Path) -> None:
+    """A secret that comes through one can be read once: masking neither takes it nor waits for it."""
+    os.mkfifo(tmp_path / "pipe")
+    assert Secrets(files=[tmp_path / "pipe"]).mask("a text") == "a text"
 
 
 def test_an_environment_names_its_secrets() -> None:

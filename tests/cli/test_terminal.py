@@ -19,9 +19,11 @@ from pathlib import Path
 
 import pytest
 import structlog
+from click.testing import CliRunner
 
 from kbsync.cli import show
 from kbsync.cli.log import set_up
+from kbsync.cli.main import cli
 from tests.cli.conftest import Call
 
 # Clears the screen; sets the window's title; the same in one character; overprints; turns the line round; rings.
@@ -65,6 +67,19 @@ def test_no_command_prints_what_steers_a_terminal(
     monkeypatch.setenv("KBSYNC_SOURCE__CONTACT", EVIL.replace("\x00", ""))
     result = evil(*words)
     assert result.stdout or result.stderr
+    assert not STEERS & set(result.stdout + result.stderr)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_file_s_name_does_not_either(there: bool, tmp_path: Path) -> None:
+    """A config that is there and wrong, and one that is not there."""
+    file = tmp_path / EVIL.replace("\x00", "").replace("/", "")
+    if there:
+        file.write_text("[watch]\nnothing = 1\n")
+    result = CliRunner().invoke(cli, ["-c", str(file), "config", "show", "--json"])
+    assert result.exit_code == 2
+    assert "2Jb" in result.stderr
+    assert "2Jb" in result.stdout
     assert not STEERS & set(result.stdout + result.stderr)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from kbsync.errors import StoreError
 from kbsync.serve.guard import MOST_BYTES
 from kbsync.serve.rules import TRIES
 from kbsync.serve.view import view_of
@@ -242,6 +243,21 @@ def test_a_failure_without_a_name(ask: Client, monkeypatch: pytest.MonkeyPatch) 
     assert b"secret" not in answer.body
     assert b"Traceback" not in answer.body
     assert "secret inside" in logs[0]["error"]
+
+
+def test_a_failure_with_a_name_tells_no_secret(
+    told: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its words are told, without what is known to be a secret and what has the form of one."""
+    monkeypatch.setenv("KBSYNC_SOURCE__TOKEN", "hunter2-known")
+
+    def fail(*args: object) -> None:
+        raise StoreError("it is hunter2-known at postgresql://me:hunter2@host/db")
+
+    monkeypatch.setattr(overview, "held", fail)
+    with serving(view_of(settings_of(f"sqlite:///{tmp_path}/kbsync.db", tmp_path))) as client:
+        answer = client("/held")
+    assert answer.data["error"]["message"] == "it is *** at postgresql://me:***@host/db"
 
 
 def test_the_store_goes_and_comes_back(ask: Client, token: MakeToken, settings: Settings) -> None:
