@@ -17,7 +17,7 @@ from typing import Any
 
 from kbsync.errors import ModelError, one_line
 from kbsync.lm.json_file import MOST_JSON, read_json
-from kbsync.lm.limits import MOST_EXPERTS, MOST_HEADS, MOST_LAYERS, MOST_POSITIONS, MOST_TEMPLATE
+from kbsync.lm.limits import MOST_EXPERTS, MOST_HEADS, MOST_LAYERS, MOST_NAMED, MOST_POSITIONS, MOST_TEMPLATE
 from kbsync.lm.safetensors_header import Stored, read_header
 
 INDEX = "model.safetensors.index.json"
@@ -32,6 +32,7 @@ _OWN_ATTENTION = re.compile(r"(paged\|)?(eager|sdpa|flex_attention|flash_attenti
 _FILE_KEY = re.compile(
     r"(vocab|merges|tokenizer|spm|source_spm|target_spm)_file|fast_tokenizer_files|transformers_weights"
 )
+_NAMED = re.compile(r"labels|first_k_dense|depths|indices|blocks|stages")  # what is counted through
 _SLACK = 50_000_000  # numbers that a model may have beside those in its files: tables, heads that are tied
 
 
@@ -240,6 +241,8 @@ def _check_sizes(file: Path, config: object, weights: list[Stored]) -> None:
             experts = max(experts, value)
         elif "head" in key and "dim" not in key and value > MOST_HEADS:
             raise _refused(file, f"asks for {value} heads ({key}), and {MOST_HEADS} are the most")
+        elif _NAMED.search(key) and value > MOST_NAMED:
+            raise _refused(file, f"asks for {value} of {key}, and {MOST_NAMED} are the most")
         elif ("position" in key or key in ("max_seq_len", "n_ctx")) and value > MOST_POSITIONS:
             raise _refused(file, f"asks for {value} positions ({key}), and {MOST_POSITIONS} are the most")
     if layers * experts > MOST_EXPERTS:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kbsync.lm.limits import MOST_LAYERS, MOST_POSITIONS, MOST_TEMPLATE
+from kbsync.lm.limits import MOST_EXPERTS, MOST_HEADS, MOST_LAYERS, MOST_POSITIONS, MOST_TEMPLATE
 
 _MOST_TEXT = 16_000_000  # bytes of one text
 _MOST_KEYS, _MOST_TENSORS = 65_536, 1_000_000
@@ -177,9 +177,19 @@ def _check_sizes(keys: Mapping[str, Any], tensors: list[_Tensor]) -> None:
     if positions > MOST_POSITIONS:
         raise ValueError(f"it would take texts of {positions} tokens, and {MOST_POSITIONS} are the most")
     numbers = sum(math.prod(one.shape) for one in tensors)
-    inner, vocabulary = keys.get(f"{kind}.feed_forward_length"), keys.get(f"{kind}.vocab_size")
-    tokens = keys.get("tokenizer.ggml.tokens", -1)
-    rows = max(vocabulary if type(vocabulary) is int else 0, -1 - tokens if type(tokens) is int else 0)
-    width = inner if type(inner) is int and inner > 0 else 0  # an array where layers differ: their number alone
-    if hidden * rows + 2 * layers * hidden * width > 2 * numbers:
+    widest = max(max(one.shape) for one in tensors)
+    own = {key.removeprefix(f"{kind}."): value for key, value in keys.items() if type(value) is int}
+    for name, value in own.items():
+        if name.endswith(("_length", "dimension_count")) and "context" not in name and value > widest:
+            raise ValueError(
+                f"its keys describe a model far larger than its widest tensor ({kind}.{name}: {value})"
+            )
+    heads, experts = own.get("attention.head_count", 1), own.get("expert_count", 1)
+    if heads > MOST_HEADS or experts * layers > MOST_EXPERTS:
+        raise ValueError(f"it would have {heads} heads and {experts} experts in a layer")
+    tokens = own.get("tokenizer.ggml.tokens", -1)
+    rows = max(own.get("vocab_size", 0), -1 - tokens)
+    mlp = max(own.get("feed_forward_length", 0), 0)  # an array where layers differ: that is its length, below 0
+    attention = max(heads, 0) * own.get("attention.key_length", 0)
+    if hidden * rows + 2 * layers * hidden * (mlp + attention) > 2 * numbers:
         raise ValueError(f"its keys describe a model far larger than the {numbers} numbers that it holds")

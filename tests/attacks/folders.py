@@ -150,6 +150,8 @@ HEADERS: Mapping[str, tuple[bytes, str]] = {
     "bytes of no tensor": (header({"a": tensor()}, bytes(64)), "the file holds 64"),
 }
 
+_ROTATION = {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0, "partial_rotary_factor": 1e9}
+
 # name → (what spoils the folder, the file that is named, a part of the reason)
 ATTACKS: Mapping[str, tuple[Attack, str, str]] = {
     **{f"a pickle, {name}": (_pickled(name), name, "pickle")
@@ -205,6 +207,8 @@ ATTACKS: Mapping[str, tuple[Attack, str, str]] = {
     "a billion heads": (more("config.json", num_attention_heads=10**9), "config.json", "heads"),
     "experts in every layer": (more("config.json", num_experts=10**6), "config.json", "experts"),
     "a billion positions": (more("config.json", max_position_embeddings=10**9), "config.json", "positions"),
+    "a billion labels": (more("config.json", num_labels=10**9), "config.json", "num_labels"),
+    "a vast rotation": (more("config.json", rope_parameters=_ROTATION), "config.json", "describes"),
     "a vast hidden state": (more("config.json", hidden_size=10**9), "config.json", "describes"),
     "a vast MLP": (more("config.json", intermediate_size=10**9), "config.json", "describes"),
     "a vast vocabulary": (more("config.json", vocab_size=10**9), "config.json", "describes"),

@@ -134,6 +134,12 @@ LIES: Mapping[str, tuple[bytes, str]] = {
     "a vast hidden state": (lying({**KEYS, "llama.embedding_length": 10**9}), "far larger"),
     "a vast MLP": (lying({**KEYS, "llama.feed_forward_length": 10**9}), "far larger"),
     "a vast vocabulary": (lying({**KEYS, "llama.vocab_size": 10**9}), "far larger"),
+    "a billion heads": (lying({**KEYS, "llama.attention.head_count": 10**9}), "1000000000 heads"),
+    "a vast head": (lying({**KEYS, "llama.attention.key_length": 10**9}), "far larger"),
+    "many wide heads": (
+        lying({**KEYS, "llama.attention.head_count": 60_000, "llama.attention.key_length": 8}), "far larger"),
+    "experts without end": (lying({**KEYS, "llama.expert_count": 10**9}), "experts"),
+    "a vast rotation": (lying({**KEYS, "llama.rope.dimension_count": 10**9}), "far larger"),
     "endless positions": (lying({**KEYS, "llama.context_length": 10**9}), "1000000000 tokens"),
     "a vast template": (lying({**KEYS, "tokenizer.chat_template": "x" * 300_000}), "chat template"),
 }  # fmt: skip
