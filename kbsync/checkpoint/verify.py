@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 
-from kbsync.checkpoint.manifest import FILE_NAME, FileEntry, Manifest, read_manifest
+from kbsync.checkpoint.files import TENSORS, file_entry, file_problems
+from kbsync.checkpoint.manifest import Manifest, read_manifest
 from kbsync.checkpoint.tensors import entries, is_finite, tensors_hash
 from kbsync.errors import CheckpointError
 from kbsync.lm.safetensors_header import read_header
 
-TENSORS = "edited.safetensors"
-
-
-def file_entry(path: Path) -> FileEntry:
-    """sha256 and size of a file, read in pieces."""
-    with path.open("rb") as file:
-        return FileEntry(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+__all__ = ["TENSORS", "file_entry", "read_checkpoint", "verify"]
 
 
 def verify(path: Path) -> list[str]:
@@ -33,7 +27,7 @@ def verify(path: Path) -> list[str]:
         manifest = read_manifest(path)
     except CheckpointError as error:
         return [str(error)]
-    problems = _file_problems(path, manifest)
+    problems = file_problems(path, manifest)
     if problems:
         return problems  # what is damaged is not parsed
     loaded = _load(path / TENSORS)
@@ -47,7 +41,7 @@ def read_checkpoint(path: Path, finite: bool = True) -> tuple[Manifest, dict[str
     the caller's to find.
     """
     manifest = read_manifest(path)
-    problems = _file_problems(path, manifest)
+    problems = file_problems(path, manifest)
     loaded = problems[0] if problems else _load(path / TENSORS)
     if isinstance(loaded, str):
         raise CheckpointError(_unusable(path, loaded))
@@ -59,31 +53,6 @@ def read_checkpoint(path: Path, finite: bool = True) -> tuple[Manifest, dict[str
 
 def _unusable(path: Path, problem: str) -> str:
     return f"checkpoint {path} can't be used: {problem}; rebuild it or publish another"
-
-
-def _file_problems(path: Path, manifest: Manifest) -> list[str]:
-    problems = [] if TENSORS in manifest.files else [f"the manifest lists no {TENSORS}"]
-    try:
-        found = {entry.name for entry in path.iterdir()} - {FILE_NAME}
-        problems += [f"{name!r} is not in the manifest" for name in sorted(found - set(manifest.files))]
-        for name, said in sorted(manifest.files.items()):
-            problems += _one_file(path / name, said)
-    except OSError as error:
-        problems.append(f"it can't be read: {error.strerror}")
-    return problems
-
-
-def _one_file(file: Path, said: FileEntry) -> list[str]:
-    if file.is_symlink() or (file.exists() and not file.is_file()):
-        return [f"{file.name} is not a plain file"]
-    if not file.exists():
-        return [f"{file.name} is missing"]
-    size = file.stat().st_size
-    if size != said.bytes:
-        return [f"{file.name} has {size} bytes, the manifest says {said.bytes}"]
-    if file_entry(file).sha256 != said.sha256:
-        return [f"{file.name} is damaged: its sha256 is not the manifest's"]
-    return []
 
 
 def _load(file: Path) -> dict[str, torch.Tensor] | str:

@@ -94,13 +94,17 @@ def verify(state: State, name: str | None, rebuild: bool) -> None:
 @command.command("rollback", short_help="Make an earlier model live again.")
 @click.option("--to", metavar="NAME", help="A checkpoint that was published before.")
 @click.option("--base", is_flag=True, help="Go back to the base model.")
+@click.option(
+    "--keep-syncing", is_flag=True, help="Set nothing aside: the next sync brings back what the facts want."
+)
 @json_option
 @pass_state
-def rollback(state: State, to: str | None, base: bool) -> None:
+def rollback(state: State, to: str | None, base: bool, keep_syncing: bool) -> None:
     """Make an earlier model live again, in one atomic step.
 
-    Without options it is the model that was live before. It stays live until the next sync publishes: to keep
-    out what went wrong, change the settings or stop the daemon first.
+    Without options it is the model that was live before. In what it differs from the model that was live is set
+    aside: the next syncs leave these facts as they are now, until Wikidata says something else of them or `kbsync
+    release` brings them back. Going forward again by --to ends that.
 
     \b
     Examples:
@@ -109,17 +113,27 @@ def rollback(state: State, to: str | None, base: bool) -> None:
     """
     if to is not None and base:
         raise ConfigError("give --to or --base, not both")
-    from kbsync.sync.publishing import roll_back
+    from kbsync.cli.trigger import whoami
+    from kbsync.sync.rollback import roll_back
 
     with state.store():
         pass
     with state.bench() as bench:
-        publication = roll_back(bench, to, base)
+        done = roll_back(bench, to, base, keep_syncing, whoami())
+    publication = done.publication
     live = publication.checkpoint.name if publication.checkpoint else None
     if state.as_json:
-        show.as_json({"live": live, "at": publication.at})
-    else:
-        show.line(f"{live or 'the base model'} is live now")
+        ids = [f"a{one.id}" for one in done.set_aside]
+        show.as_json({"live": live, "at": publication.at, "set_aside": ids, "brought_back": done.ended})
+        return
+    show.line(f"{live or 'the base model'} is live now")
+    if done.ended:
+        show.line(f"{done.ended} facts that were set aside are in it again")
+    if done.set_aside:
+        show.line(
+            f"{len(done.set_aside)} facts are set aside: the next syncs leave them as they are now; `kbsync held` "
+            "lists them, `kbsync release rollback` ends it"
+        )
 
 
 @command.command("export", short_help="Write the whole model for transformers.")

@@ -19,7 +19,7 @@ def command(state: State, reason: str | None) -> None:
 
     First changes of Wikidata that the trust filter holds, each with the id that `kbsync approve` and `kbsync
     reject` take: those that wait for an edit or for you, then the others by the time at which they are looked at
-    again. Then facts that the gate keeps out, with the numbers that speak against them and the ids that `kbsync
+    again. Then facts that the gate or a rollback keeps out, with what speaks against them and the ids that `kbsync
     release` takes; facts that can't be edited for other reasons; and a run that waits for an approval.
 
     \b
@@ -78,5 +78,5 @@ def _names(one: dict[str, Any]) -> list[str]:
     return [
         one["subject_label"] or one["subject"],
         one["relation_label"] or one["relation"],
-        one["object_label"] or one["object"],
+        one["object_label"] or one["object"] or "nothing",
     ]

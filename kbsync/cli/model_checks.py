@@ -182,7 +182,9 @@ def check_checkpoint(settings: Settings) -> Iterator[Check]:
         return
     problems = verify(Path(published.path))
     if problems:
-        yield Check("checkpoint", "fail", f"{published.name}: {problems[0]}", "kbsync checkpoint rollback")
+        yield Check(
+            "checkpoint", "fail", f"{published.name}: {problems[0]}", "kbsync checkpoint rollback --keep-syncing"
+        )
         return
     yield Check("checkpoint", "ok", f"{published.name} verifies, {published.facts} facts")
     if linked is None or linked.name != published.name:

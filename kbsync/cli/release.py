@@ -15,13 +15,15 @@ from kbsync.cli.state import State, json_option, pass_state
 def command(state: State, ids: tuple[str, ...]) -> None:
     """Let in facts that are kept out of the model.
 
-    IDS are ids of `kbsync held`, such as q12; a number alone is a run, and means all that it has kept out. The next
-    sync tries them again: what still makes the gate refuse is quarantined again.
+    IDS are ids of `kbsync held`, such as q12 or a3; a number alone is a run, and means all that the gate has kept
+    out of it; rollback means all that rollbacks have set aside. The next sync tries them again: what still makes
+    the gate refuse is quarantined again.
 
     \b
     Examples:
       kbsync release q12 q13
       kbsync release 42
+      kbsync release rollback
     """
     from kbsync.cli.trigger import whoami
     from kbsync.sync.clock import now

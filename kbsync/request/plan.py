@@ -7,7 +7,7 @@ here, and is the same whatever order they are given in. Every known fact ends in
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -25,6 +25,7 @@ BEYOND_MAX_LIVE = "beyond max_live"
 MODEL_FULL = "model full"
 QUARANTINED = "quarantined"
 LEFT_OUT = "left out by the gate"
+ROLLED_BACK = "rolled back"
 
 Group = tuple[str, str]  # (subject, relation)
 
@@ -35,12 +36,28 @@ class Plan:
 
     `wanted` is sorted by content hash and holds no hash twice; `held` is sorted by fact. `counts` has one
     outcome per known fact: `wanted`, `adopted`, `superseded`, `ended`, `not begun`, `duplicate`,
-    `not watched` or `held: <reason>`.
+    `not watched` or `held: <reason>`; and `kept by a rollback`, whose facts need not be known any more.
+    `ended` are the groups whose asides stand no longer.
     """
 
     wanted: tuple[EditRequest, ...]
     held: tuple[Held, ...]
     counts: dict[str, int]
+    ended: tuple[Group, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """A group in which a rollback changed the model.
+
+    While Wikidata has the `disliked` value there (None: nothing to teach), the model keeps what it went back to:
+    `kept`, or nothing. `words` is the disliked request's content hash.
+    """
+
+    group: Group
+    disliked: Value | None
+    words: str | None
+    kept: EditRequest | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +89,7 @@ def plan(
     now: datetime,
     limit: Limit | None = None,
     kept_out: Mapping[str, str] | None = None,
+    asides: Sequence[Aside] = (),
 ) -> Plan:
     """Plan the live set from all truthy facts of the watched relations.
 
@@ -80,6 +98,7 @@ def plan(
     subjects, objects and relations to their labels; `neighbors` is the number of neighborhood prompts per
     request; facts that ended before `now` are not current; `limit` is there when the model was found
     full; `kept_out` has the reasons why requests are held whatever else is true of them, by content hash.
+    `asides` are the groups that a rollback has settled, as long as they stand.
     """
     watched = set(watch.relations)
     counts: Counter[str] = Counter()
@@ -96,31 +115,69 @@ def plan(
 
     candidates: list[_Candidate] = []
     held: list[Held] = []
+    standing = {one.group: one for one in asides if one.group[1] in watched}
+    ended = [group for group, one in standing.items() if group not in choices and one.disliked is not None]
     for group, choice in choices.items():
         _count(choice, counts)
         old = _old(group, choice, previous, policies[group[1]])
         wanted, undecided = _split(choice, teach)
         counts["adopted"] += len(choice.live) - len(wanted) - len(undecided)
+        aside = standing.get(group)
+        if aside is not None and _stands(aside, wanted, undecided, old, labels, catalogue):
+            stays = aside.kept.fact if aside.kept is not None else None
+            held += [Held(one.fact, ROLLED_BACK) for one in (*wanted, *undecided) if one.fact != stays]
+            continue
+        ended += [group] if aside is not None else []
         held += [Held(one.fact, SEVERAL_CURRENT_VALUES) for one in undecided]
         if group in ambiguous:
             held += [Held(one.fact, AMBIGUOUS_SUBJECT) for one in wanted]
         else:
             candidates += [_Candidate(one, old) for one in wanted]
 
+    kept = [one.kept for group, one in standing.items() if group not in ended and one.kept is not None]
     ranked = sorted(candidates, key=lambda one: _rank(one, watch.priority))
-    requests = _requests(ranked, labels, catalogue, watch.max_live, limit, kept_out or {}, held)
-    hood = _neighborhood(choices, ambiguous, requests, labels, catalogue)
+    requests = _requests(ranked, labels, catalogue, watch.max_live, limit, kept_out or {}, held, kept)
+    hood = _neighborhood(choices, ambiguous, [*(one for _, one in requests), *kept], labels, catalogue)
     live = [
         replace(request, neighborhood=hood.choose(request, candidate.old, neighbors))
         for candidate, request in requests
     ]
     counts["wanted"] += len(live)
+    counts["kept by a rollback"] = len(kept)
+    edited = {request.fact.subject for request in (*live, *kept)}
+    live += [_without(one, edited) for one in kept]
     counts.update(f"held: {one.reason}" for one in held)
     return Plan(
         wanted=tuple(sorted(live, key=lambda request: request.content_hash)),
         held=tuple(sorted(held, key=lambda one: (_by_id(one.fact), one.reason))),
         counts={name: count for name, count in sorted(counts.items()) if count},
+        ended=tuple(sorted(ended)),
     )
+
+
+def _stands(
+    aside: Aside,
+    wanted: Sequence[KnownFact],
+    undecided: Sequence[KnownFact],
+    old: Value | None,
+    labels: Labels,
+    catalogue: Catalogue,
+) -> bool:
+    """Whether Wikidata still has what was disliked: the value, and where that is also what is kept, the words."""
+    current = [one.fact for one in (*wanted, *undecided)]
+    if aside.disliked is None:
+        return not current
+    same = [fact for fact in current if fact.value == aside.disliked]
+    if not same or aside.kept is None or aside.kept.fact != same[0]:
+        return bool(same)
+    words = verbalise(same[0], labels, catalogue, old)
+    return isinstance(words, Held) or words.content_hash == aside.words
+
+
+def _without(request: EditRequest, edited: Set[str]) -> EditRequest:
+    """A request as it is stored, but for neighbors that are edited by now."""
+    left = tuple(one for one in request.neighborhood if one.subject not in edited)
+    return replace(request, neighborhood=left)
 
 
 def _policy(relation_id: str, labels: Labels, catalogue: Catalogue) -> Current:
@@ -201,11 +258,13 @@ def _requests(
     limit: Limit | None,
     kept_out: Mapping[str, str],
     held: list[Held],
+    kept: Sequence[EditRequest],
 ) -> list[tuple[_Candidate, EditRequest]]:
-    """Put the candidates into words, the first of them that fit; the others are added to `held`."""
+    """Put the candidates into words, the first of them that fit beside what is `kept` anyway; the others are added
+    to `held`."""
     requests: list[tuple[_Candidate, EditRequest]] = []
-    hashes: set[str] = set()
-    room = limit.edits if limit is not None else max_live
+    hashes = {request.content_hash for request in kept}
+    room = max((limit.edits if limit is not None else max_live) - len(kept), 0)
     for candidate in ranked:
         fact = candidate.known.fact
         words = verbalise(fact, labels, catalogue, candidate.old)
@@ -217,7 +276,7 @@ def _requests(
             held.append(Held(fact, kept_out[words.content_hash]))
         elif words.content_hash in hashes:
             held.append(Held(fact, SAME_WORDS))
-        elif len(requests) >= max_live:
+        elif len(requests) + len(kept) >= max_live:
             held.append(Held(fact, BEYOND_MAX_LIVE))
         elif not free and room == 0:
             held.append(Held(fact, MODEL_FULL))
@@ -245,13 +304,13 @@ def _by_id(fact: Fact) -> tuple[int, str, str, Value]:
 def _neighborhood(
     choices: Mapping[Group, Choice],
     ambiguous: set[Group],
-    requests: Sequence[tuple[_Candidate, EditRequest]],
+    requests: Sequence[EditRequest],
     labels: Labels,
     catalogue: Catalogue,
 ) -> Neighborhood:
     """Index the facts that can serve as neighbours: decided, unambiguous, and of subjects left unedited."""
-    relations = {request.fact.relation for _, request in requests}
-    edited = {request.fact.subject for _, request in requests}
+    relations = {request.fact.relation for request in requests}
+    edited = {request.fact.subject for request in requests}
     single = (
         choice.current[0]
         for group, choice in choices.items()

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from kbsync.errors import ConfigError
-from kbsync.store import quarantines, trust
+from kbsync.store import asides, quarantines, trust
 
 
 def held_id(text: str) -> int | None:
@@ -45,16 +45,26 @@ def reject(tx: Session, ids: Iterable[str], by: str, why: str | None, at: dateti
 
 
 def release(tx: Session, ids: Iterable[str], by: str, at: datetime) -> list[dict[str, Any]]:
-    """Let in what the gate keeps out (`q12`), or all that a run has kept out (`42`); all of them, or none. Raises
-    ConfigError."""
+    """Let in what the gate keeps out (`q12`) or all that a run has kept out (`42`), and what a rollback set aside
+    (`a3`) or all of that (`rollback`); all of them, or none. Raises ConfigError."""
     done: list[dict[str, Any]] = []
     for one in dict.fromkeys(ids):
         letter, number = one[:1].lower(), one[1:]
-        if letter == "q" and number.isascii() and number.isdecimal():
+        if letter in ("q", "a") and not (number.isascii() and number.isdecimal()):
+            letter = ""
+        if letter == "a" or one == "rollback":
+            ended = (
+                asides.release_all(tx, at, by) if one == "rollback" else asides.release(tx, [int(number)], at, by)
+            )
+            done += [{"id": f"a{row.id}", "fact": row.fact, "kind": "rolled back"} for row in ended]
+            continue
+        if letter == "q":
             let_in = quarantines.release(tx, [int(number)], at, by)
         elif one.isascii() and one.isdecimal():
             let_in = quarantines.release_run(tx, int(one), at, by)
         else:
-            raise ConfigError(f"{one!r} is neither an id such as q12 nor the number of a run; see `kbsync held`")
+            raise ConfigError(
+                f"{one!r} is neither an id such as q12 or a3 nor the number of a run; see `kbsync held`"
+            )
         done += [{"id": f"q{row.id}", "fact": row.fact, "kind": row.kind} for row in let_in]
     return done

@@ -12,6 +12,7 @@ from kbsync.facts import EndpointState
 from kbsync.settings import Settings
 from kbsync.source import breaker
 from kbsync.store import (
+    asides,
     checkpoints,
     daemons,
     endpoints,
@@ -91,7 +92,7 @@ def status(tx: Session, settings: Settings, limit: int) -> dict[str, Any]:
         "facts": dict(known.counted(tx)),
         "requests": dict(requests.status_counts(tx)),
         "held": dict(holds.hold_counts(tx)),
-        "kept_out": dict(quarantines.counted(tx)),
+        "kept_out": _kept_out(tx),
         "endpoints": [_endpoint(one) for one in endpoints.endpoints(tx)],
     }
 
@@ -126,16 +127,25 @@ def run_in_full(tx: Session, run_id: int) -> dict[str, Any] | None:
 
 
 def held(tx: Session, reason: str | None) -> dict[str, Any]:
-    """Held changes and what the gate keeps out, with the ids that decisions take; facts that are held otherwise;
+    """Held changes and what is kept out, with the ids that decisions take; facts that are held otherwise;
     and a run that asks."""
     changes = [{**row, "id": f"h{row['id']}"} for row in rows(tx, _CHANGES)]
     others = rows(tx, _OTHERS)
-    out = [{**row, "id": f"q{row['id']}"} for row in rows(tx, _KEPT_OUT)]
+    out = [
+        {**row, "id": f"{'a' if row['kind'] == 'rolled back' else 'q'}{row['id']}"} for row in rows(tx, _KEPT_OUT)
+    ]
     if reason is not None:
         out = [one for one in out if reason in (one["kind"], one["metric"])]
         changes = [one for one in changes if reason in (one["reason"], *(one["detail"] or "").split(", "))]
         others = [one for one in others if one["reason"] == reason]
     return {"changes": changes, "kept_out": out, "facts": others, "runs": questions(tx)}
+
+
+def _kept_out(tx: Session) -> dict[str, int]:
+    """How many facts are kept out of the model, by kind."""
+    counts = {str(kind): number for kind, number in quarantines.counted(tx).items()}
+    aside = asides.counted(tx)
+    return {**counts, "rolled back": aside} if aside else counts
 
 
 def questions(tx: Session) -> list[dict[str, Any]]:

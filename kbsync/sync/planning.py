@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.orm import Session
 
 from kbsync.facts import EditRequest, Fact, KnownFact, Value
-from kbsync.request.plan import LEFT_OUT, QUARANTINED, Plan
+from kbsync.request.plan import LEFT_OUT, QUARANTINED, ROLLED_BACK, Aside, Plan
 from kbsync.request.plan import plan as plan_live_set
-from kbsync.store import changes, checkpoints, holds, known, quarantines, requests, runs, trust
+from kbsync.store import asides, changes, checkpoints, holds, known, quarantines, requests, runs, trust
 from kbsync.store.requests import StoredRequest
 from kbsync.store.tables import KeptOut, RequestStatus, Way
 from kbsync.sync import trusting
@@ -44,6 +44,7 @@ def plan(bench: Workbench, run_id: int) -> Planned:
         ids = requests.save_requests(tx, run_id, now(), result.wanted)
         holds.save_held(tx, run_id, now(), [*result.held, *found.held])
         trust.save_verdicts(tx, run_id, now(), trusting.stored(found.verdicts))
+        asides.end(tx, set(result.ended), now(), f"run {run_id}: Wikidata has something else")
         held = {one.fact: f"held: {one.reason}" for one in (*result.held, *found.held)}
         gone = _withdraw(tx, run_id, result.wanted, held)
         changes.settle(tx, held)
@@ -61,17 +62,19 @@ def _planned(bench: Workbench, tx: Session) -> tuple[Trusted, Plan]:
     labels = _labels(tx, facts, previous.values(), watch.relations)
     at = _source_time(tx, watch.relations)
     room = limit(bench, tx)
-    out = _kept_out(bench, tx)
+    out, aside = _kept_out(bench, tx), _asides(tx)
 
     def once(waiting: Iterable[Fact]) -> tuple[Trusted, Plan]:
         found = trusting.trusted(tx, settings, bench.catalogue, facts, labels, at, waiting)
         before = known.previous_values(tx, watch.relations, found.standing, found.never)
         neighbors = bench.settings.evaluate.neighbors
-        result = plan_live_set(found.known, before, found.labels, bench.catalogue, watch, neighbors, at, room, out)
+        result = plan_live_set(
+            found.known, before, found.labels, bench.catalogue, watch, neighbors, at, room, out, aside
+        )
         return found, result
 
     found, result = once(())
-    beyond = _beyond(bench, tx, found, result)
+    beyond = _beyond(bench, tx, found, result, {one.kept.fact for one in aside if one.kept is not None})
     return once(beyond) if beyond else (found, result)
 
 
@@ -89,12 +92,25 @@ def _kept_out(bench: Workbench, tx: Session) -> dict[str, str]:
     return {one: _KEPT_OUT[kind] for one, kind in quarantines.kept_out(tx, last.base_hash).items()}
 
 
-def _beyond(bench: Workbench, tx: Session, found: Trusted, result: Plan) -> list[Fact]:
+def _asides(tx: Session) -> list[Aside]:
+    """What rollbacks have set aside, as the planner takes it."""
+    return [
+        Aside(
+            one.group,
+            one.disliked.request.fact.value if one.disliked is not None else None,
+            one.disliked.request.content_hash if one.disliked is not None else None,
+            one.kept.request if one.kept is not None else None,
+        )
+        for one in asides.standing(tx)
+    ]
+
+
+def _beyond(bench: Workbench, tx: Session, found: Trusted, result: Plan, kept: Set[Fact]) -> list[Fact]:
     """The new facts that are more than one run may bring: the changes that are oldest come first."""
     most, since = bench.settings.trust.max_per_run, found.changes
     if not most:
         return []
-    taken = {stored.request.fact for stored in requests.requests_with(tx, _TAKEN)}
+    taken = {stored.request.fact for stored in requests.requests_with(tx, _TAKEN)} | kept
     new = [one.fact for one in result.wanted if one.fact not in taken and one.fact in since]
     return sorted(new, key=lambda fact: (since[fact], fact))[most:]
 
@@ -153,7 +169,7 @@ def _withdraw(tx: Session, run_id: int, wanted: Sequence[EditRequest], held: Map
         for stored in requests.requests_with(tx, _STANDING)
         if (stored.request.fact, stored.request.content_hash) not in keep
     ]
-    said = {f"held: {reason}" for reason in _KEPT_OUT.values()}
+    said = {f"held: {reason}" for reason in (*_KEPT_OUT.values(), ROLLED_BACK)}
     out = {stored.id: held[stored.request.fact] for stored in gone if held.get(stored.request.fact) in said}
     requests.withdraw(
         tx, run_id, now(), [stored.id for stored in gone if stored.id not in out], "no longer current"

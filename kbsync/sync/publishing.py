@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kbsync import __version__
-from kbsync.checkpoint import publish as links
 from kbsync.checkpoint.manifest import FILE_NAME, Base, LiveFact, Manifest, read_manifest
 from kbsync.checkpoint.write import write_candidate
 from kbsync.edit.memit import Rebuilt
-from kbsync.errors import CheckpointError, NotFinite
+from kbsync.errors import NotFinite
 from kbsync.evaluate import gate
 from kbsync.evaluate.gate import Verdict
 from kbsync.evaluate.metrics import Metric
@@ -22,6 +21,7 @@ from kbsync.store.outcomes import Verdict as StoredVerdict
 from kbsync.store.requests import StoredRequest
 from kbsync.store.tables import RequestStatus
 from kbsync.sync.clock import now
+from kbsync.sync.linking import align_link
 from kbsync.sync.workbench import Workbench
 
 
@@ -122,46 +122,3 @@ def publish(bench: Workbench, run_id: int, live: Sequence[StoredRequest], checkp
         requests.set_status(tx, run_id, now(), [stored.id for stored in live], RequestStatus.EDITED)
         changes.settle(tx, {stored.request.fact: "edited" for stored in live})
     align_link(bench)
-
-
-def align_link(bench: Workbench) -> None:
-    """Point `live` in the checkpoint folder at what the store says is published.
-
-    A link that leads nowhere is replaced like any other that is wrong. Raises CheckpointError when the published
-    checkpoint itself is damaged.
-    """
-    folder = bench.settings.checkpoint.folder
-    published = bench.live_checkpoint()
-    try:
-        current = links.live(folder)
-    except CheckpointError:
-        current = folder
-    if published is None:
-        if current is not None:
-            links.unpublish(folder)
-    elif current is None or current.name != published.name:
-        links.publish(Path(published.path).parent, published.name)
-
-
-def roll_back(bench: Workbench, to: str | None = None, base: bool = False) -> checkpoints.Publication:
-    """Make an earlier model live again: the one before, a named checkpoint, or the base model.
-
-    Raises StoreError when there is nothing to go back to, and CheckpointError when its files are damaged.
-    """
-    with bench.store.read() as tx:
-        target = checkpoints.checkpoint_named(tx, to).id if to is not None else None
-    with bench.store.begin() as tx:
-        publication = checkpoints.rollback(tx, now(), target, base=base)
-        _must_be_whole(publication)
-    align_link(bench)
-    return publication
-
-
-def _must_be_whole(publication: checkpoints.Publication) -> None:
-    from kbsync.checkpoint.verify import verify
-
-    if publication.checkpoint is None:
-        return
-    problems = verify(Path(publication.checkpoint.path))
-    if problems:
-        raise CheckpointError(f"{publication.checkpoint.name} can't go live again: {problems[0]}")

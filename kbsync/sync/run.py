@@ -174,7 +174,7 @@ def _mend(bench: Workbench) -> None:
     """Finish what a killed run may have left half done outside the store, and see whether the live model's files
     are sound: this run builds them again where they are not."""
     from kbsync.sync.damage import check_live
-    from kbsync.sync.publishing import align_link
+    from kbsync.sync.linking import align_link
 
     if check_live(bench) is None:
         align_link(bench)

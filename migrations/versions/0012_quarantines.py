@@ -1,4 +1,4 @@
-"""Requests that the gate's bisection keeps out, with its trials, and the view that shows them."""
+"""Requests that the gate's bisection keeps out, with its trials; what rollbacks set aside; the view of both."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def upgrade() -> None:
     """Make the tables, then the view that reads them. Nothing is kept out yet."""
     _make_quarantines()
     _make_trials()
+    _make_asides()
     folder = Path(__file__).resolve().parent.parent / "views"
     sql = (folder / f"{revision}_kept_out_facts.sql").read_text(encoding="utf-8")
     op.execute(f"CREATE VIEW kept_out_facts AS\n{sql}")
@@ -28,6 +29,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drop them: what was kept out is tried again."""
     op.execute("DROP VIEW kept_out_facts")
+    op.drop_table("asides")
     for table in reversed(TRIALS):
         op.drop_table(table)
     op.drop_table("quarantines")
@@ -67,6 +69,35 @@ def _make_quarantines() -> None:
         unique=True,
         sqlite_where=sa.text("released_at IS NULL"),
         postgresql_where=sa.text("released_at IS NULL"),
+    )
+
+
+def _make_asides() -> None:
+    op.create_table(
+        "asides",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=False),
+        sa.Column("relation", sa.Text(), nullable=False),
+        sa.Column("value_kind", sa.String(length=16), nullable=True),
+        sa.Column("value", sa.Text(), nullable=True),
+        sa.Column("disliked_request", sa.Integer(), nullable=True),
+        sa.Column("kept_request", sa.Integer(), nullable=True),
+        sa.Column("publication_id", sa.Integer(), nullable=False),
+        sa.Column("at", TIME, nullable=False),
+        sa.Column("ended_at", TIME, nullable=True),
+        sa.Column("ended_by", sa.Text(), nullable=True),
+        sa.ForeignKeyConstraint(["disliked_request"], ["edit_requests.id"], name="fk_asides_disliked_request"),
+        sa.ForeignKeyConstraint(["kept_request"], ["edit_requests.id"], name="fk_asides_kept_request"),
+        sa.ForeignKeyConstraint(["publication_id"], ["publications.id"], name="fk_asides_publication_id"),
+        sa.PrimaryKeyConstraint("id", name="pk_asides"),
+    )
+    op.create_index(
+        "uq_asides_open",
+        "asides",
+        ["subject", "relation"],
+        unique=True,
+        sqlite_where=sa.text("ended_at IS NULL"),
+        postgresql_where=sa.text("ended_at IS NULL"),
     )
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from kbsync.store import asides, checkpoints
+from kbsync.store.engine import open_store
 from tests.cli.conftest import Call, data, error
 
 
@@ -34,6 +38,22 @@ def test_release_of_a_run(told: Call) -> None:
     """Its number stands for all that it has kept out."""
     assert told("release", "3").stdout == "released q1; the next sync tries it again\n"
     assert "run 3 keeps nothing out" in error(told("release", "3", "--json"))["message"]
+
+
+def test_what_a_rollback_set_aside_is_listed_and_released(call: Call, told: Call, config: Path) -> None:
+    """With what stays; by its id, or all of it by a word."""
+    with open_store(f"sqlite:///{config.parent}/kbsync.db") as store, store.begin() as tx:
+        live = checkpoints.live(tx)
+        assert live is not None
+        newer = checkpoints.checkpoint_named(tx, "model-2").id
+        asides.set_aside(tx, live.id, live.at, "ann", newer, live.checkpoint.id if live.checkpoint else None)
+    (one,) = [row for row in data(told("held", "--json"))["kept_out"] if row["kind"] == "rolled back"]
+    assert (one["id"], one["subject"], one["object_label"]) == ("a1", "Q142", "Gabriel Attal")
+    assert one["reason"] == "set aside by a rollback"
+    assert data(call("status", "--json"))["kept_out"] == {"quarantined": 1, "rolled back": 1}
+    assert "released a1" in told("release", "rollback").stdout
+    assert "no rollback" in error(told("release", "rollback", "--json"))["message"]
+    assert "nothing is set aside as a1" in error(told("release", "a1", "--json"))["message"]
 
 
 def test_what_can_not_be_released(told: Call) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.cli.checks import check_watch
+from kbsync.cli.plan_checks import check_watch
 from kbsync.errors import ConfigError
 from kbsync.settings import load_settings
 from kbsync.source.embedded import EmbeddedWikidata

@@ -60,5 +60,8 @@ def test_every_reason_is_documented() -> None:
         plan.SAME_WORDS,
         plan.BEYOND_MAX_LIVE,
         plan.MODEL_FULL,
+        plan.QUARANTINED,
+        plan.LEFT_OUT,
+        plan.ROLLED_BACK,
     }
     assert set(first_column("Why a fact is held")) == reasons

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kbsync.facts import Fact, Held, KnownFact, Value, ValueKind
-from kbsync.request.plan import Limit, Plan, plan
+from kbsync.request.plan import Aside, Limit, Plan, plan
 from kbsync.settings import WatchSettings
 from tests.request.facts_of import NOW, PULLED, item, known, shipped, watch
 
@@ -30,10 +30,11 @@ def planned(
     neighbors: int = 0,
     now: datetime = NOW,
     kept_out: Mapping[str, str] | None = None,
+    asides: Sequence[Aside] = (),
 ) -> Plan:
     relations = sorted({one.fact.relation for one in facts})
     watched = settings or watch(*relations)
-    return plan(facts, previous or {}, labels, shipped(), watched, neighbors, now, kept_out=kept_out)
+    return plan(facts, previous or {}, labels, shipped(), watched, neighbors, now, kept_out=kept_out, asides=asides)
 
 
 def wanted(result: Plan) -> dict[str, str]:
@@ -109,6 +110,56 @@ def test_what_is_kept_out_is_held_in_those_words() -> None:
     assert result.counts == {"held: quarantined": 1, "wanted": 1}
     renamed = planned(facts[:1], labels={**LABELS, "Q145": "Britain"}, kept_out={out.content_hash: "quarantined"})
     assert list(wanted(renamed).values()) == ["Keir"]
+
+
+def test_what_was_rolled_back_stays_as_it_is() -> None:
+    """While Wikidata has the disliked value, it is held and the value before stays, with its place under the limit;
+    once it has another one, or none, the plan goes by Wikidata."""
+    group = ("Q145", "P6")
+    (before,) = planned([known("Q145", "P6", "Q2")]).wanted
+    (disliked,) = planned([known("Q145", "P6", "Q1")]).wanted
+    aside = Aside(group, item("Q1"), disliked.content_hash, before)
+    facts = [known("Q145", "P6", "Q1"), known("Q17", "P6", "Q3")]
+    result = planned(facts, asides=[aside])
+    assert wanted(result) == {
+        "The head of government of the United Kingdom is": "Rishi", "The head of government of Japan is": "Boris",
+    }  # fmt: skip
+    assert (held(result), result.ended) == ({("Q145", "Q1"): "rolled back"}, ())
+    assert result.counts == {"held: rolled back": 1, "kept by a rollback": 1, "wanted": 1}
+    full = planned(facts, watch("P6", max_live=1), asides=[aside])
+    assert list(wanted(full).values()) == ["Rishi"]
+    assert full.counts["held: beyond max_live"] == 1
+    another = planned([known("Q145", "P6", "Q4")], asides=[aside])
+    assert (list(wanted(another).values()), another.ended) == (["Liz"], (group,))
+    gone = planned([known("Q17", "P6", "Q3")], asides=[aside])
+    assert (list(wanted(gone).values()), gone.ended) == (["Boris"], (group,))
+
+
+def test_what_was_new_or_retired_before_a_rollback() -> None:
+    """A new fact stays out; a retired one stays in until the subject has a value again."""
+    (fact,) = planned([known("Q145", "P6", "Q1")]).wanted
+    new = Aside(("Q145", "P6"), item("Q1"), fact.content_hash, None)
+    assert planned([known("Q145", "P6", "Q1")], asides=[new]).wanted == ()
+    retired = Aside(("Q145", "P6"), None, None, fact)
+    assert planned([known("Q17", "P6", "Q3", baseline=True)], asides=[retired]).wanted == (fact,)
+    back = planned([known("Q145", "P6", "Q2")], asides=[retired])
+    assert (list(wanted(back).values()), back.ended) == (["Rishi"], (("Q145", "P6"),))
+    unwatched = planned([known("Q17", "P36", "Q3")], asides=[retired])
+    assert unwatched.ended == ()
+    assert len(unwatched.wanted) == 1
+
+
+def test_words_that_were_rolled_back() -> None:
+    """Where a rollback went back to other words for the same fact, these stay; with a third name they end."""
+    facts = [known("Q145", "P6", "Q1")]
+    (old,) = planned(facts, labels={**LABELS, "Q145": "Britain"}).wanted
+    (new,) = planned(facts).wanted
+    aside = Aside(("Q145", "P6"), item("Q1"), new.content_hash, old)
+    assert planned(facts, asides=[aside]).wanted == (old,)
+    assert planned(facts, asides=[aside]).held == ()
+    third = planned(facts, labels={**LABELS, "Q145": "Great Britain"}, asides=[aside])
+    assert third.ended == (("Q145", "P6"),)
+    assert "Great Britain" in third.wanted[0].rewrite.text
 
 
 def test_undecidable_values_are_held() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kbsync.checkpoint.verify import verify
 from kbsync.store.tables import RunStatus
-from kbsync.sync.publishing import roll_back
+from kbsync.sync.rollback import roll_back
 from tests.sync.rig import Rig
 from tests.sync.world import WINDOW_2
 
@@ -100,7 +100,7 @@ def test_a_refusal_does_not_stand_when_another_model_is_live(synced: Rig) -> Non
     synced.world.changes(*WINDOW_2)
     synced.sync(**IMPOSSIBLE)
     with synced.bench() as bench:
-        roll_back(bench, base=True)
+        roll_back(bench, base=True, keep_syncing=True)
     assert tuple(synced.sync(**IMPOSSIBLE).counts)[-1] == "gate"
 
 

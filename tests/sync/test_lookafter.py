@@ -16,7 +16,7 @@ from kbsync.store.tables import RunStatus
 from kbsync.sync import solving
 from kbsync.sync.answer import answer
 from kbsync.sync.inspect import export_checkpoint, find_checkpoint, verify_checkpoint
-from kbsync.sync.publishing import roll_back
+from kbsync.sync.rollback import roll_back
 from tests.sync import tiny_model
 from tests.sync.rig import Rig
 from tests.sync.world import WINDOW_2, book
@@ -33,7 +33,7 @@ def twice(synced: Rig) -> Rig:
 def test_back_to_the_one_before(twice: Rig) -> None:
     """Row and link lead to the model that was live before; the next sync publishes what the facts want."""
     with twice.bench() as bench:
-        publication = roll_back(bench)
+        publication = roll_back(bench, keep_syncing=True).publication
     assert publication.checkpoint is not None
     assert twice.published() == twice.link() == publication.checkpoint.name == "sync-000002"
     assert twice.rows("SELECT count(*) FROM live_facts WHERE object_label = 'Mina'") == [(1,)]
@@ -48,7 +48,7 @@ def test_back_to_the_one_before(twice: Rig) -> None:
 def test_back_to_the_base_model(twice: Rig) -> None:
     """Without a checkpoint there is no link; the next sync publishes again."""
     with twice.bench() as bench:
-        publication = roll_back(bench, base=True)
+        publication = roll_back(bench, base=True, keep_syncing=True).publication
     assert publication.checkpoint is None
     assert (twice.published(), twice.link()) == (None, None)
     assert twice.rows("SELECT * FROM live_facts") == []

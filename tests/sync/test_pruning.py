@@ -18,7 +18,7 @@ from kbsync.sync.clock import now
 from kbsync.sync.inspect import verify_checkpoint
 from kbsync.sync.overdue import prune_overdue
 from kbsync.sync.pruning import Pruned, look, prune
-from kbsync.sync.publishing import roll_back
+from kbsync.sync.rollback import roll_back
 from tests.sync.content import Content
 from tests.sync.rig import Rig
 from tests.sync.world import STATE, WINDOW_2, person
@@ -59,7 +59,7 @@ def test_pruned_hard_it_goes_on_as_if_nothing_had_happened(synced: Rig, undistur
             verify_checkpoint(bench, "sync-000002")
         with pytest.raises(StoreError, match="were pruned"):
             roll_back(bench, "sync-000002")
-        back = roll_back(bench)
+        back = roll_back(bench).publication
     assert back.checkpoint is not None
     assert back.checkpoint.name == synced.link() == "sync-000003"
 
@@ -144,7 +144,7 @@ def test_a_backup_restored_in_a_new_place_builds_the_same_weights(synced: Rig, t
     other = Rig(synced.world, tmp_path / "elsewhere", synced.model, synced.cache)
     restore(other.settings().store.url, tmp_path / "copy.db")
     with other.bench() as bench:
-        roll_back(bench, base=True)
+        roll_back(bench, base=True, keep_syncing=True)
     assert str(other.sync().status) == "published"
     assert other.rows(weights) == wanted
     assert other.link() == "sync-000003"

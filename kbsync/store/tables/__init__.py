@@ -1,6 +1,7 @@
-"""All tables, by room: the mirror of Wikidata, runs, edits, models, quarantines, trust, watches, access."""
+"""All tables, by room: the mirror of Wikidata, runs, edits, models, quarantines, asides, trust, watches, access."""
 
 from kbsync.store.tables.access import TokenRow
+from kbsync.store.tables.asides import AsideRow
 from kbsync.store.tables.base import Base
 from kbsync.store.tables.edits import (
     CovarianceTextRow,
@@ -40,6 +41,7 @@ from kbsync.store.tables.watches import BackfillRow, WatchRow
 
 __all__ = [
     "Action",
+    "AsideRow",
     "BackfillRow",
     "Base",
     "ChangeRow",
