@@ -28,12 +28,13 @@ _KEPT_OUT = {KeptOut.QUARANTINED: QUARANTINED, KeptOut.LEFT_OUT: LEFT_OUT}
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """The wanted live set as stored requests, the planner's counts by named outcome, and the question that the run
-    must stop at, where there is one."""
+    """The wanted live set as stored requests, the planner's counts by named outcome, the question that the run must
+    stop at, where there is one, and the id of the publication that was live then."""
 
     wanted: tuple[StoredRequest, ...]
     counts: dict[str, int]
     question: str | None = None
+    publication: int | None = None
 
 
 def plan(bench: Workbench, run_id: int) -> Planned:
@@ -50,7 +51,8 @@ def plan(bench: Workbench, run_id: int) -> Planned:
         changes.settle(tx, held)
         changes.settle_the_rest(tx, {one.fact for one in result.wanted} | held.keys(), found.kept)
         wanted = requests.requests_by_id(tx, ids)
-    return Planned(tuple(wanted), _counts(found, result, gone), question)
+        live = checkpoints.live(tx)
+    return Planned(tuple(wanted), _counts(found, result, gone), question, live.id if live is not None else None)
 
 
 def _planned(bench: Workbench, tx: Session) -> tuple[Trusted, Plan]:

@@ -9,7 +9,7 @@ from kbsync import __version__
 from kbsync.checkpoint.manifest import FILE_NAME, Base, LiveFact, Manifest, read_manifest
 from kbsync.checkpoint.write import write_candidate
 from kbsync.edit.memit import Rebuilt
-from kbsync.errors import NotFinite
+from kbsync.errors import NotFinite, StoreError
 from kbsync.evaluate import gate
 from kbsync.evaluate.gate import Verdict
 from kbsync.evaluate.metrics import Metric
@@ -114,10 +114,22 @@ def reject(bench: Workbench, run_id: int, live: Sequence[StoredRequest], checkpo
         changes.settle(tx, {request.fact: f"refused: run {run_id}" for request in new})
 
 
-def publish(bench: Workbench, run_id: int, live: Sequence[StoredRequest], checkpoint_id: int) -> None:
+def publish(
+    bench: Workbench, run_id: int, live: Sequence[StoredRequest], checkpoint_id: int, planned_on: int | None
+) -> None:
     """Make the candidate the live model: the row first, which is the truth, then the link that files-only
-    readers follow. A kill between the two is mended by `align_link` at the next start."""
+    readers follow. A kill between the two is mended by `align_link` at the next start.
+
+    `planned_on` is the publication that was live when the run planned. Raises StoreError when another one is by
+    now: the run knows nothing of what that rollback has set aside.
+    """
     with bench.store.begin() as tx:
+        now_live = checkpoints.live(tx)
+        if (now_live.id if now_live is not None else None) != planned_on:
+            raise StoreError(
+                f"a rollback was made while run {run_id} was under way, so it publishes nothing; the next run goes "
+                "by what is live now"
+            )
         checkpoints.publish(tx, checkpoint_id, run_id, now())
         requests.set_status(tx, run_id, now(), [stored.id for stored in live], RequestStatus.EDITED)
         changes.settle(tx, {stored.request.fact: "edited" for stored in live})

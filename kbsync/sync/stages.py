@@ -51,6 +51,7 @@ class Sync:
     room: Room | None = None
     checkpoint: Path | None = None
     bisected: Bisected | None = None
+    planned_on: int | None = None  # the publication that was live then
 
     def run(self) -> tuple[RunStatus, str | None]:
         """All stages in order; the status and the reason that the run ends with.
@@ -102,6 +103,7 @@ class Sync:
         with self._stage("plan"):
             planned = plan(self.bench, self.run_id)
             self._count("plan", planned.counts)
+            self.planned_on = planned.publication
         return planned
 
     def solve(self, wanted: Sequence[StoredRequest]) -> list[StoredRequest]:
@@ -178,7 +180,7 @@ class Sync:
         from kbsync.sync import publishing
 
         with self._stage("publish"):
-            publishing.publish(self.bench, self.run_id, live, candidate)
+            publishing.publish(self.bench, self.run_id, live, candidate, self.planned_on)
             self._count("publish", {"facts": len(live)})
 
     def confirm(self, live: Sequence[StoredRequest]) -> None:

@@ -56,7 +56,7 @@ def go_live(config: Path) -> Path:
         torch.manual_seed(2)
         tensors = {adapter.weight_name(one): torch.randn_like(adapter.parameter(one)) for one in layers}
         number, path = publishing.write(bench, run, [], Rebuilt(tensors, (), 0.0), [])
-        publishing.publish(bench, run, [], number)
+        publishing.publish(bench, run, [], number, None)
         with bench.store.begin() as tx:
             runs.finish_run(tx, run, RunStatus.PUBLISHED, later(1))
     return path

@@ -6,13 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
+from kbsync.errors import StoreError
+from kbsync.evaluate.gate import Verdict
 from kbsync.store import asides
 from kbsync.store.tables import RunStatus
+from kbsync.sync import publishing
 from kbsync.sync.clock import now
 from kbsync.sync.rollback import RolledBack, roll_back
+from kbsync.sync.workbench import Workbench
 from tests.sync.harness import fork, wait
 from tests.sync.rig import Rig
 from tests.sync.world import GOVERNMENT, STATE, WINDOW_2, person
@@ -130,6 +135,26 @@ def test_killed_in_between(twice: Rig) -> None:
     assert len(twice.rows(OPEN)) == 4
     assert twice.sync().status is RunStatus.UNCHANGED
     assert twice.link() == "sync-000002"
+
+
+def test_a_run_that_planned_before_publishes_nothing(twice: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rollback while a run is under way: the run ends with that as its error, the next goes by the rollback."""
+    twice.world.changes(("Q1009", STATE, person(20)))
+    judge = publishing.judge
+
+    def roll_back_meanwhile(bench: Workbench, *rest: Any) -> list[Verdict]:
+        roll_back(bench)
+        return judge(bench, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "judge", roll_back_meanwhile)
+        with pytest.raises(StoreError, match="a rollback was made while run 4 was under way"):
+            twice.sync()
+    assert twice.published() == twice.link() == "sync-000002"
+    assert twice.run_status()[0] == "failed"
+    assert twice.sync().status is RunStatus.PUBLISHED
+    live = dict(twice.rows(LIVE))
+    assert (live["Q1001"], live["Q1009"]) == ("Mina", "Uwe")
 
 
 def test_going_back_imports_no_torch() -> None:
