@@ -92,15 +92,6 @@ def bisect_refused(
     return _carry_out(bench, run_id, found, by_id, room, before)
 
 
-def let_in(bench: Workbench, run_id: int) -> None:
-    """The run is over: what bisections left out may be tried by the next one."""
-    with bench.store.read() as tx:
-        waits = KeptOut.LEFT_OUT in quarantines.counted(tx)
-    if waits:
-        with bench.store.begin() as tx:
-            quarantines.let_in_left_out(tx, now(), f"run {run_id}")
-
-
 def _held(bench: Workbench) -> set[str]:
     published = bench.live_checkpoint()
     with bench.store.read() as tx:

@@ -14,11 +14,11 @@ from structlog.contextvars import bound_contextvars
 
 from kbsync import failpoints
 from kbsync.errors import BrokenTarget, NotFinite
-from kbsync.store import checkpoints, outcomes, requests, runs
+from kbsync.store import checkpoints, outcomes, quarantines, requests, runs
 from kbsync.store.checkpoints import Checkpoint
 from kbsync.store.requests import StoredRequest
 from kbsync.store.runs import Run
-from kbsync.store.tables import CheckpointStatus, RequestStatus, RunStatus
+from kbsync.store.tables import CheckpointStatus, KeptOut, RequestStatus, RunStatus
 from kbsync.sync.clock import now
 from kbsync.sync.planning import Planned, plan
 from kbsync.sync.progress import Task
@@ -64,10 +64,7 @@ class Sync:
             log.warning("facts are kept out, and the run goes on without them", run=self.run_id)
             assert self.bisected is not None
             self.bisected = replace(self.bisected, goes_on=False)
-        if self.bench.settings.gate.bisect_rebuilds:
-            from kbsync.sync import bisecting
-
-            bisecting.let_in(self.bench, self.run_id)
+        self._let_in()
         return ended
 
     def _carry_through(self) -> tuple[RunStatus, str | None] | None:
@@ -202,6 +199,14 @@ class Sync:
     def _goes_on(self) -> bool:
         """Whether the last bisection has changed what is wanted."""
         return self.bisected is not None and self.bisected.goes_on
+
+    def _let_in(self) -> None:
+        """The run is over: what bisections left out, this run's or a killed one's, may be tried by the next one."""
+        with self.bench.store.read() as tx:
+            waits = KeptOut.LEFT_OUT in quarantines.counted(tx)
+        if waits:
+            with self.bench.store.begin() as tx:
+                quarantines.let_in_left_out(tx, now(), f"run {self.run_id}")
 
     def _with_kept_out(self, reason: str | None = None) -> str | None:
         """A reason, and what this run has kept out."""

@@ -21,7 +21,7 @@ from kbsync.facts import EditRequest
 from kbsync.store import quarantines
 from kbsync.store.tables import RunStatus
 from kbsync.store.targets import Target as StoredTarget
-from kbsync.sync import solving
+from kbsync.sync import planning, solving
 from kbsync.sync.clock import now
 from kbsync.sync.run import Report
 from kbsync.sync.workbench import Workbench
@@ -152,6 +152,15 @@ def _nothing_is_left_to_do(rig: Rig) -> None:
     assert again.status is RunStatus.UNCHANGED
     assert tuple(again.counts) == ("pull", "plan")
     assert again.counts["plan"]["held: quarantined"] == 1
+    _another_base_model_is_not_held_to_it(rig)
+
+
+def _another_base_model_is_not_held_to_it(rig: Rig) -> None:
+    """What one base model can't take, another one may: a plan for it holds nothing back."""
+    with rig.bench() as bench, bench.store.read() as tx:
+        assert list(planning._kept_out(bench, tx).values()) == ["quarantined"]
+    with rig.bench(model={"base": "another"}) as bench, bench.store.read() as tx:
+        assert planning._kept_out(bench, tx) == {}
 
 
 def test_released_it_is_tried_again(spoiled: Rig) -> None:
