@@ -210,12 +210,14 @@ def test_switched_off_the_whole_batch_stays_out(spoiled: Rig) -> None:
     assert spoiled.rows(LIVE) == []
 
 
-def test_too_few_rebuilds_to_tell(spoiled: Rig) -> None:
+def test_too_few_rebuilds_to_tell(rig: Rig, poison: Callable[..., None]) -> None:
     """Where nothing was found, the refusal says so and stands: the same trials are not made again."""
-    report = sync(spoiled, bisect_rebuilds=1)
+    poison("Yann")
+    rig.world.changes(*NEW[2:4])
+    report = sync(rig, bisect_rebuilds=1)
     assert report.status is RunStatus.REJECTED
     assert "1 rebuilds were too few to find which new facts are to blame" in str(report.reason)
-    again = sync(spoiled, bisect_rebuilds=1)
+    again = sync(rig, bisect_rebuilds=1)
     assert "built the same candidate" in str(again.reason)
     assert "trials" not in again.counts.get("gate", {})
 
@@ -240,24 +242,29 @@ def test_a_first_live_set_is_bisected_too(rig: Rig, poison: Callable[..., None])
     assert rig.rows(TRIALS.format(report.run_id))[1] == (1, 0, 0, 1)
 
 
-def test_killed_anywhere_it_ends_the_same(spoiled: Rig, tmp_path: Path) -> None:
+def test_killed_anywhere_it_ends_the_same(
+    rig: Rig, poison: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """SIGKILL before and after the commit that keeps requests out; then one normal run: rows and weights are those
     of a run that nobody disturbed."""
-    shutil.copytree(spoiled.folder, tmp_path / "moment", symlinks=True)
+    poison("Yann")
+    rig.world.changes(*NEW[2:4])
+    moment = tmp_path_factory.mktemp("kept") / "moment"
+    shutil.copytree(rig.folder, moment, symlinks=True)
     plan = failpoints.arm("")
     try:
-        sync(spoiled, bisect_rebuilds=2)
+        sync(rig)
     finally:
         failpoints.disarm()
-    undisturbed = read_content(spoiled)
+    undisturbed = read_content(rig)
     at = {place: number for number, (_, place) in enumerate(plan.trace, 1) if "bisecting" in place}
     kept_out = at["sync.bisecting._carry_out"]
     for number in (kept_out - 1, kept_out):
-        _reset(spoiled, tmp_path / "moment")
-        status = wait(fork(lambda: sync(spoiled, bisect_rebuilds=2), f"*=kill@{number}"))
+        _reset(rig, moment)
+        status = wait(fork(lambda: sync(rig), f"*=kill@{number}"))
         assert os.WTERMSIG(status) == signal.SIGKILL
-        assert sync(spoiled, bisect_rebuilds=2).status is RunStatus.PUBLISHED
-        _same(read_content(spoiled), undisturbed, number)
+        assert sync(rig).status is RunStatus.PUBLISHED
+        _same(read_content(rig), undisturbed, number)
 
 
 def _reset(rig: Rig, moment: Path) -> None:
