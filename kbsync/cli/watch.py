@@ -109,7 +109,8 @@ def _said(entry: dict[str, Any], catalogue: Catalogue, settings: Settings) -> st
     pages = settings.source.backfill_pages
     first = f"reads {pages} pages of its first pull, each later one more" if pages else "makes its first pull"
     meant = "taken as known" if settings.watch.baseline == "adopt" else "edited where the base model is wrong"
-    return f"{name} is watched: {chosen}. The next sync {first}; the facts that it finds are {meant}"
+    mattering = f", priority {entry['priority']}" if entry["priority"] else ""
+    return f"{name} is watched: {chosen}{mattering}. The next sync {first}; the facts that it finds are {meant}"
 
 
 @command.command("list", short_help="What is watched.")

@@ -93,7 +93,8 @@ def test_filters_are_tried_and_kept(asked: Call, options: list[str], words: str)
 
 def test_a_priority_alone_leaves_the_filter(asked: Call) -> None:
     """`--priority` counts and is shown; given alone it changes nothing else, and a new filter leaves it."""
-    asked("watch", "add", "P169", "--class", "Q43229", "--priority", "3")
+    told = asked("watch", "add", "P169", "--class", "Q43229", "--priority", "3").stdout
+    assert "is watched: class Q43229, priority 3. The next sync" in told
     assert (watched(asked)["P169"]["priority"], watched(asked)["P6"]["priority"]) == (3, 0)
     told = asked("watch", "add", "P169", "--priority", "-2").stdout
     assert told == "P169 (chief executive officer) has priority -2 from the next sync on; before: 3\n"
