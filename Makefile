@@ -26,7 +26,8 @@ AUDIT_STAMP := $(AUDIT)/.installed-$(shell cksum < requirements/audit.lock | cut
 
 help:
 	@echo 'make run    install kbsync with its embedded model into .venv and run the demo'
-	@echo 'make test   the same with the development tools, then all tests'
+	@echo 'make test   the same with the development tools, then all tests; make test STORE=postgresql: those with a'
+	@echo '            store, on the server that KBSYNC_TEST_POSTGRES names'
 	@echo 'make soak   the long suite (hours): kills and failures everywhere; writes docs/reliability.md;'
 	@echo '            a part of it: make soak PART=kills STORE=postgresql SOAK=100; stopped, it goes on where it was'
 	@echo 'make fuzz   feed one place that reads from outside: make fuzz FUZZ=pattern SECONDS=60; FUZZ=list names all'
@@ -39,8 +40,12 @@ help:
 run: $(RUN_STAMP)
 	$(VENV)/bin/kbsync demo
 
+# STORE=postgresql      the tests of the rooms that have a store, with their stores on the server whose URL is in
+#                       KBSYNC_TEST_POSTGRES; without it all tests, with SQLite files
+STORE ?=
+STORE_ROOMS := tests/sync tests/source tests/serve tests/deploy tests/cli
 test: $(DEV_STAMP)
-	$(PY) -m pytest -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+	$(if $(STORE),KBSYNC_TEST_STORE=$(STORE)) $(PY) -m pytest $(if $(STORE),$(STORE_ROOMS)) -n logical --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 # PART=kills,failures   only these of failpoints, kills, stops, failures, pauses, fuzz, year, model
 # STORE=postgresql      only on this one; PostgreSQL takes part where KBSYNC_TEST_POSTGRES names a server
@@ -49,7 +54,6 @@ test: $(DEV_STAMP)
 # AGAIN=1               forget what was recorded; else what is done (with the same code) is not done again
 SOAK ?= 1000
 PART ?=
-STORE ?=
 JOBS ?=
 SOAK_RECORD := $(CURDIR)/build/soak.jsonl
 SOAK_TESTS := tests/sync/test_soak.py tests/sync/test_year.py tests/fuzz/test_soak.py \

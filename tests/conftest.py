@@ -14,7 +14,7 @@ import pytest
 if TYPE_CHECKING:
     from kbsync.lm.load import BaseModel
 
-pytest_plugins = ["tests.no_skips_in_ci", "tests.soak"]
+pytest_plugins = ["tests.no_skips_in_ci", "tests.soak", "tests.stores"]
 
 # What a machine that is busy with other things takes for an example says nothing about the example.
 hypothesis.settings.register_profile(

@@ -71,7 +71,7 @@ def check_clock(settings: Settings) -> Iterator[Check]:
     state = _remembered(settings)
     if state is not None and breaker.is_open(state, now()):
         return
-    ahead = ahead_s(settings.source, min(settings.source.timeout_s, ENDPOINT_WAIT_S))
+    ahead = ahead_s(settings.source, min(settings.source.timeout_s, ENDPOINT_WAIT_S), now)
     if ahead is not None and abs(ahead) > SKEW_S:
         way = "ahead of" if ahead > 0 else "behind"
         text = f"the endpoint's clock is {abs(ahead):.0f} s {way} this machine's"

@@ -116,8 +116,9 @@ def _file_ground(file: Path) -> Iterator[Check]:
 def server_checks(settings: Settings, url: URL) -> Iterator[Check]:
     """A PostgreSQL server that answers."""
     from kbsync.store import soundness
+    from kbsync.sync.clock import now
 
-    yield from judge_server(soundness.server_facts(settings.store.url), str(url.database))
+    yield from judge_server(soundness.server_facts(settings.store.url, now), str(url.database))
 
 
 def judge_server(facts: ServerFacts, database: str) -> Iterator[Check]:

@@ -41,7 +41,7 @@ def command() -> None:
     "--priority",
     type=click.IntRange(-(2**31), 2**31 - 1),
     metavar="N",
-    help="Which facts are kept first where not all fit: those of relations with a higher N. [default: 0]",
+    help="Which facts are kept first where not all fit: those of relations with a higher N; 0 unless given.",
 )
 @click.option("--no-try", is_flag=True, help="Don't ask the endpoint whether the filter finds anything.")
 @json_option

@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import urllib.error
 import urllib.request
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 
 from kbsync.errors import KbsyncError
@@ -13,13 +14,13 @@ from kbsync.settings import SourceSettings, user_agent
 from kbsync.source.transport import opener_for
 
 
-def ahead_s(settings: SourceSettings, timeout_s: float) -> float | None:
-    """By how many seconds the endpoint's clock is ahead of ours, by the Date of an answer without a body (whatever
-    its status); None where it does not tell, or tells the date of something that a cache has kept."""
+def ahead_s(settings: SourceSettings, timeout_s: float, now: Callable[[], datetime]) -> float | None:
+    """By how many seconds the endpoint's clock is ahead of ours (`now`), by the Date of an answer without a body
+    (whatever its status); None where it does not tell, or tells the date of something that a cache has kept."""
     request = urllib.request.Request(  # noqa: S310  the settings allow http and https alone
         settings.endpoint, method="HEAD", headers={"User-Agent": user_agent(settings)}
     )
-    before = datetime.now(UTC)
+    before = now()
     try:
         with opener_for(settings.endpoint).open(request, timeout=timeout_s) as response:
             headers = response.headers
@@ -28,7 +29,7 @@ def ahead_s(settings: SourceSettings, timeout_s: float) -> float | None:
             headers = error.headers
     except (KbsyncError, OSError, http.client.HTTPException, ValueError):
         return None
-    middle = before + (datetime.now(UTC) - before) / 2
+    middle = before + (now() - before) / 2
     if headers.get("Age") not in (None, "0"):
         return None
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,14 @@ _POSTGRES = {
     "57014": "was asked for something that ran out of time",
     "57P": "was shut down or is starting; run again once it is up",
     "23": "refused a row that breaks one of its rules",
+}
+
+# While it connects, the driver has no code for what the server says, only its words.
+_REFUSED = {
+    "3D": re.compile('database ".*" does not exist'),
+    "28": re.compile('authentication failed|role ".*" does not exist|not permitted to log in|no pg_hba.conf entry'),
+    "53": re.compile("too many (clients|connections)|connection slots are reserved"),
+    "57P": re.compile("the database system is"),
 }
 
 
@@ -144,12 +153,17 @@ def explain(error: BaseException, url: URL) -> str:
     """One line: which store, what happened, what to do next."""
     detail = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, psycopg.Error):
-        state = error.sqlstate or ("08" if isinstance(error, psycopg.OperationalError) else "")
+        state = error.sqlstate or (_refused(detail) if isinstance(error, psycopg.OperationalError) else "")
         known = next((text for code, text in _POSTGRES.items() if state.startswith(code)), None)
     else:
         name = str(getattr(error, "sqlite_errorname", ""))
         known = next((text for code, text in _SQLITE.items() if name.startswith(code)), None)
     return f"{place(url)} {known} ({detail})" if known else f"{place(url)} failed: {detail}"
+
+
+def _refused(detail: str) -> str:
+    """The code of a connection that could not be made, or broke."""
+    return next((code for code, words in _REFUSED.items() if words.search(detail)), "08")
 
 
 def database_failure(action: str, url: URL) -> sqlite3.Error | psycopg.Error:

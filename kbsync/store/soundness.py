@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import sqlite3
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import text
@@ -41,15 +42,15 @@ class ServerFacts:
     ahead_s: float
 
 
-def server_facts(url: str) -> ServerFacts:
-    """Ask the server of a store. Raises StoreError when it can't be asked."""
+def server_facts(url: str, now: Callable[[], datetime]) -> ServerFacts:
+    """Ask the server of a store; `now` is our clock. Raises StoreError when it can't be asked."""
     parsed = parse_url(url)
     engine = make_engine(parsed)
     try:
         with explained(parsed), engine.connect() as connection:
-            before = datetime.now(UTC)
+            before = now()
             version, encoding, read_only, clock = connection.execute(_SERVER).one()
-            middle = before + (datetime.now(UTC) - before) / 2
+            middle = before + (now() - before) / 2
     finally:
         engine.dispose()
     return ServerFacts(int(version), str(encoding), bool(read_only), (clock - middle).total_seconds())

@@ -15,9 +15,7 @@ from sqlalchemy import make_url
 from kbsync.errors import StoreError
 from kbsync.store.engine import open_store
 from kbsync.store.query import Bounds, run_sql
-from tests.store.conftest import Server, server
-
-__all__ = ["server"]
+from tests.stores import Server
 
 pytestmark = pytest.mark.timeout(60)  # a limit that does not hold is a test that hangs
 

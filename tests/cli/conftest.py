@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from click.testing import CliRunner, Result
 from kbsync.cli.main import cli
 from kbsync.store.engine import open_store
 from tests.store.story import tell
+from tests.stores import Stores, chosen
 
 Call = Callable[..., Result]
 
@@ -28,23 +28,29 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def told_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with the store's story, to copy."""
+def told_store(tmp_path_factory: pytest.TempPathFactory, stores: Stores) -> Path:
+    """A store with its story, to copy."""
     path = tmp_path_factory.mktemp("told") / "kbsync.db"
-    with open_store(f"sqlite:///{path}") as store:
+    with open_store(stores.make(path)) as store:
         tell(store)
     return path
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Path:
+def config(tmp_path: Path, stores: Stores) -> Path:
     """A config file whose store lies beside it and isn't there yet."""
     path = tmp_path / "kbsync.toml"
+    url = "sqlite:///kbsync.db" if stores.name == "sqlite" else url_of(path)
     path.write_text(
         '[model]\ncache = "cache"\n[watch]\nrelations = ["P6"]\n'
-        '[store]\nurl = "sqlite:///kbsync.db"\n[checkpoint]\nfolder = "checkpoints"\n'
+        f'[store]\nurl = "{url}"\n[checkpoint]\nfolder = "checkpoints"\n'
     )
     return path
+
+
+def url_of(config: Path) -> str:
+    """The URL of the store that a config file has."""
+    return chosen().url(config.parent / "kbsync.db")
 
 
 @pytest.fixture
@@ -58,9 +64,9 @@ def call(config: Path) -> Call:
 
 
 @pytest.fixture
-def told(call: Call, told_store: Path, config: Path) -> Call:
+def told(call: Call, told_store: Path, config: Path, stores: Stores) -> Call:
     """`call` on a store in which the story has happened."""
-    shutil.copy(told_store, config.parent / "kbsync.db")
+    stores.copy(told_store, config.parent / "kbsync.db")
     return call
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import DBAPIError
 
 from kbsync.store import schema
-from tests.cli.conftest import Call, data, error
+from tests.cli.conftest import Call, data, error, url_of
+from tests.stores import execute
 
 
 def test_upgrade_lays_an_empty_store_out(call: Call) -> None:
@@ -22,11 +23,10 @@ def test_upgrade_lays_an_empty_store_out(call: Call) -> None:
 
 def test_an_older_store(told: Call, config: Path) -> None:
     """The check names the command that helps, and it helps."""
-    url = f"sqlite:///{config.parent}/kbsync.db"
+    url = url_of(config)
     schema.downgrade(url)
-    with sqlite3.connect(config.parent / "kbsync.db") as connection:
-        empty = not connection.execute("SELECT * FROM sqlite_master WHERE name = 'runs'").fetchall()
-    assert empty
+    with pytest.raises(DBAPIError, match="runs"):
+        execute(url, "SELECT * FROM runs")
     assert told("db", "check").exit_code == 4
     assert "is up to date now" in told("db", "upgrade").stdout
     assert told("db", "check").exit_code == 0
@@ -35,11 +35,10 @@ def test_an_older_store(told: Call, config: Path) -> None:
 @pytest.mark.parametrize(("version", "words"), [("ffff", "newer schema"), (None, "another program")])
 def test_what_cannot_be_upgraded(call: Call, config: Path, version: str | None, words: str) -> None:
     """A newer store, and another program's, are left alone."""
-    with sqlite3.connect(config.parent / "kbsync.db") as connection:
-        connection.execute("CREATE TABLE theirs (x)")
-        if version:
-            connection.execute(f"CREATE TABLE {schema.VERSION_TABLE} (version_num VARCHAR(32) NOT NULL)")
-            connection.execute(f"INSERT INTO {schema.VERSION_TABLE} VALUES (?)", [version])
+    execute(url_of(config), "CREATE TABLE theirs (x INTEGER)")
+    if version:
+        execute(url_of(config), f"CREATE TABLE {schema.VERSION_TABLE} (version_num VARCHAR(32) NOT NULL)")
+        execute(url_of(config), f"INSERT INTO {schema.VERSION_TABLE} VALUES (:version)", version=version)
     for command in ("check", "upgrade"):
         result = call("db", command, "--json")
         assert error(result)["kind"] == "SchemaMismatch"

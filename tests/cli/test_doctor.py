@@ -22,8 +22,9 @@ from kbsync.source.embedded import EmbeddedWikidata
 from kbsync.source.transport import place_of
 from kbsync.store import daemons, endpoints, schema
 from kbsync.store.engine import open_store
-from tests.cli.conftest import Call
+from tests.cli.conftest import Call, url_of
 from tests.source.faults import Answer, serve
+from tests.stores import execute
 
 Checks = dict[str, dict[str, Any]]
 
@@ -123,15 +124,13 @@ def test_a_broken_catalogue(call: Call, config: Path) -> None:
 
 def test_an_older_store(told: Call, config: Path) -> None:
     """A store that is behind fails, with the command that helps."""
-    import sqlite3
-
-    with sqlite3.connect(config.parent / "kbsync.db") as connection:
-        connection.execute(f"UPDATE {schema.VERSION_TABLE} SET version_num = 'ffff'")
+    execute(url_of(config), f"UPDATE {schema.VERSION_TABLE} SET version_num = 'ffff'")
     found = examine(told, "--offline")
     assert found["store"]["level"] == "fail"
     assert "newer schema" in found["store"]["text"]
 
 
+@pytest.mark.sqlite("a file of something else")
 def test_a_store_that_is_no_store(call: Call, config: Path) -> None:
     """A file that is no database fails in one line; the checks that need the store don't fall over."""
     (config.parent / "kbsync.db").write_text("not a database, but long enough to be looked at" * 50)
@@ -160,6 +159,7 @@ def test_little_room(call: Call, monkeypatch: pytest.MonkeyPatch, free: int, lev
     assert "free" in found["text"]
 
 
+@pytest.mark.sqlite("the folder is that of the store's file")
 def test_a_folder_without_the_right_to_write(call: Call, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system's own answer counts (asked as if by another user: root may write anywhere)."""
     real = os.access
@@ -259,7 +259,7 @@ def test_the_public_service_wants_a_contact(call: Call, config: Path) -> None:
 
 def test_daemon_and_checkpoint(told: Call, config: Path) -> None:
     """A daemon with a young heartbeat is up; a published checkpoint without its files fails."""
-    with open_store(f"sqlite:///{config.parent}/kbsync.db") as store, store.begin() as tx:
+    with open_store(url_of(config)) as store, store.begin() as tx:
         daemons.start(tx, "elsewhere", 4711, datetime.now(UTC))
     found = examine(told, "--offline")
     assert "process 4711 on elsewhere" in found["daemon"]["text"]
@@ -273,7 +273,7 @@ def test_an_endpoint_that_wants_to_be_left_alone_is_not_asked(call: Call, config
     until = datetime.now(UTC) + timedelta(hours=1)
     with serve(Answer()) as faults:
         config.write_text(f'{config.read_text()}[source]\nendpoint = "{faults.url}"\n')
-        with open_store(f"sqlite:///{config.parent}/kbsync.db") as store, store.begin() as tx:
+        with open_store(url_of(config)) as store, store.begin() as tx:
             state = EndpointState(place_of(faults.url), 1, 1, until, "banned this client")
             endpoints.save_endpoint(tx, state, until)
         found = examine(call)["endpoint"]

@@ -29,11 +29,10 @@ from kbsync.store import daemons, pauses, runs, soundness
 from kbsync.store.engine import open_store
 from kbsync.store.soundness import ServerFacts, file_system
 from kbsync.store.tables import RunRow, RunStatus
-from tests.cli.conftest import Call
+from kbsync.sync.clock import now
+from tests.cli.conftest import Call, url_of
 from tests.cli.test_main import COMMAND_LINES
-from tests.store.conftest import Server, server
-
-__all__ = ["server"]
+from tests.stores import Server, chosen, execute
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("pip", "createdb", "timedatectl", "rm", "chown")
@@ -51,7 +50,7 @@ class Place:
 
     @property
     def url(self) -> str:
-        return f"sqlite:///{self.folder}/kbsync.db"
+        return url_of(self.config)
 
     def add(self, text: str) -> None:
         """More of the config file."""
@@ -131,15 +130,12 @@ def a_damaged_page(place: Place) -> None:
 
 @wrong("store", "fail", "older schema", "kbsync db upgrade")
 def an_older_schema(place: Place) -> None:
-    with sqlite3.connect(place.folder / "kbsync.db") as connection:
-        connection.execute("UPDATE kbsync_schema SET version_num = '0001'")
+    execute(place.url, "UPDATE kbsync_schema SET version_num = '0001'")
 
 
 @wrong("store", "fail", "another program", "set store.url")
 def another_program_s_database(place: Place) -> None:
-    (place.folder / "kbsync.db").unlink()
-    with sqlite3.connect(place.folder / "kbsync.db") as connection:
-        connection.execute("CREATE TABLE songs (id INTEGER)")
+    execute(chosen().clear(place.folder / "kbsync.db"), "CREATE TABLE songs (id INTEGER)")
 
 
 @wrong("schedule", "warn", "days away", "set schedule.cron")
@@ -249,9 +245,12 @@ def a_link_to_nowhere(place: Place) -> None:
 
 
 BEFORE: list[str] = []  # what is found where nothing was made wrong: asked once, it is the same in every test
+OF_FILES = pytest.mark.sqlite("a file's own damage")
 
 
-@pytest.mark.parametrize("what", WRONG)
+@pytest.mark.parametrize(
+    "what", [pytest.param(one, marks=[OF_FILES] if one == "a_damaged_page" else []) for one in WRONG]
+)
 def test_it_is_found(told: Call, here: Place, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And not before; with the words that name it, and the command or the setting that helps."""
     do, name, level, words, then = WRONG[what]
@@ -291,6 +290,7 @@ def test_a_port_that_is_taken(told: Call, here: Place) -> None:
         assert "a daemon of this machine" in the(examine(told), "http", "ok")["text"]
 
 
+@pytest.mark.sqlite("the rights to a file")
 def test_a_store_that_can_not_be_written(told: Call, here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """The system's own answer counts (asked as if by another user: root may write anywhere)."""
     real = os.access
@@ -302,6 +302,7 @@ def test_a_store_that_can_not_be_written(told: Call, here: Place, monkeypatch: p
     assert found["then"].startswith("chown ")
 
 
+@pytest.mark.sqlite("its version")
 def test_an_old_sqlite(told: Call, here: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """One from before RETURNING."""
     del here
@@ -310,6 +311,7 @@ def test_an_old_sqlite(told: Call, here: Place, monkeypatch: pytest.MonkeyPatch)
     assert "SQLite 3.31.1 of this Python is older than 3.35.0" in the(examine(told), "sqlite", "fail")["text"]
 
 
+@pytest.mark.sqlite("where a file lies")
 def test_a_network_file_system(told: Call, here: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """By the mount that the store's folder lies on: the innermost one."""
     mounts = tmp_path / "mounts"
@@ -479,7 +481,7 @@ def test_servers(facts: ServerFacts, name: str, level: str, words: str) -> None:
 @pytest.mark.postgres
 def test_a_real_server(call: Call, here: Place, server: Server) -> None:
     """A database of another encoding, and one that takes no writes, on a server that runs."""
-    here.change("sqlite:///kbsync.db", server.laid_out())
+    here.config.write_text(re.sub(r'(\nurl = ").*"', rf'\1{server.laid_out()}"', here.config.read_text()))
     found = examine(call)
     assert "UTF8, clocks agree" in the(found, "server", "ok")["text"]
     name = server.admin.set(database="kbsync_doctor")
@@ -488,18 +490,19 @@ def test_a_real_server(call: Call, here: Place, server: Server) -> None:
     Server.run(server.admin, made)
     try:
         url = name.set(drivername="postgresql+psycopg").render_as_string(False)
-        facts = soundness.server_facts(url)
+        facts = soundness.server_facts(url, now)
         assert facts.encoding == "SQL_ASCII"
         assert abs(facts.ahead_s) < store_checks.SKEW_S
         assert not facts.read_only
         Server.run(server.admin, "ALTER DATABASE kbsync_doctor SET default_transaction_read_only = on")
-        assert soundness.server_facts(url).read_only
+        assert soundness.server_facts(url, now).read_only
         with psycopg.connect(server.admin.render_as_string(False)) as connection:
-            assert soundness.server_facts(url).version == connection.info.server_version
+            assert soundness.server_facts(url, now).version == connection.info.server_version
     finally:
         Server.run(server.admin, 'DROP DATABASE IF EXISTS "kbsync_doctor" WITH (FORCE)')
 
 
+@pytest.mark.sqlite("a file's own damage")
 def test_a_look_through_a_large_file_ends(here: Place) -> None:
     """Where there is no time to look at all of it, nothing is said against it: the fault is in the last row."""
     with sqlite3.connect(here.folder / "kbsync.db") as connection:

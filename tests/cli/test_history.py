@@ -8,7 +8,7 @@ import pytest
 
 from kbsync.store import mirror
 from kbsync.store.engine import open_store
-from tests.cli.conftest import Call, data, error
+from tests.cli.conftest import Call, data, error, url_of
 from tests.store.examples import later, named, new_run, page, statement
 
 
@@ -59,7 +59,7 @@ def test_an_unknown_name(told: Call) -> None:
 
 def test_a_name_of_several(told: Call, config: Path) -> None:
     """Two subjects with one name are listed; the story of neither is told."""
-    with open_store(f"sqlite:///{config.parent}/kbsync.db") as store, store.begin() as tx:
+    with open_store(url_of(config)) as store, store.begin() as tx:
         run = new_run(tx, 500)
         both = [statement(1, "Q9", "Q7"), statement(1, "Q9", "Q8")]
         mirror.apply(tx, run, later(500), page(both, items=[named("Q7", "Georgia"), named("Q8", "Georgia")]), True)

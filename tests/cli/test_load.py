@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from kbsync.source.staging import Staging
 from kbsync.store import mirror
 from kbsync.sync import loading
 from tests.cli.conftest import Call, data, error
+from tests.stores import chosen, execute
 
 ENTITY = "http://www.wikidata.org/entity/"
 DIRECT = "http://www.wikidata.org/prop/direct/"
@@ -104,8 +104,7 @@ def dump(tmp_path: Path, text: str, name: str = "dump.ttl") -> str:
 
 def rows(tmp_path: Path, *names: str) -> dict[str, list[Any]]:
     """Rows of the store by what they are."""
-    with sqlite3.connect(tmp_path / "kbsync.db") as db:
-        return {name: db.execute(ROWS[name]).fetchall() for name in names or ROWS}
+    return {name: execute(chosen().url(tmp_path / "kbsync.db"), ROWS[name]) for name in names or ROWS}
 
 
 def pull(config: Path) -> dict[str, int]:
@@ -140,7 +139,7 @@ def test_a_full_dump_is_the_first_pull(
     counts = pull(config)
     assert counts.get("changes", 0) == 0
     assert rows(tmp_path) == loaded
-    (tmp_path / "kbsync.db").unlink()
+    chosen().clear(tmp_path / "kbsync.db")
     pull(config)
     assert rows(tmp_path) == loaded
     assert not list((tmp_path / "cache").glob("load-*")), "the scratch file is gone"
@@ -163,9 +162,8 @@ def test_a_truthy_dump_gives_way_to_statements_without_a_change(
     assert ("Q36", "P2048", "quantity", "12", 1, "Q11573") in after["facts"], "the unit is known now"
     assert ("Q36", "P571", "time", "0966-01-01T00:00:00Z", 1, "9") in after["facts"]
     assert not any(row[0].startswith("dump-") for row in after["statements"])
-    with sqlite3.connect(tmp_path / "kbsync.db") as db:
-        reasons = db.execute("SELECT DISTINCT retired_reason FROM statements WHERE id LIKE 'dump-%'").fetchall()
-    assert reasons == [("known by its own record now",)]
+    reasons = "SELECT DISTINCT retired_reason FROM statements WHERE id LIKE 'dump-%'"
+    assert execute(chosen().url(tmp_path / "kbsync.db"), reasons) == [("known by its own record now",)]
 
 
 def test_what_changed_since_a_truthy_dump_is_one_change(
@@ -188,7 +186,7 @@ def test_a_load_that_was_cut_off_goes_on(
     arguments = ("load", "--as-of", "2026-01-15", path)
     assert call(*arguments).exit_code == 0
     whole = rows(tmp_path)
-    (tmp_path / "kbsync.db").unlink()
+    chosen().clear(tmp_path / "kbsync.db")
     with monkeypatch.context() as patch:
         calls = 0
 
@@ -212,11 +210,10 @@ def test_a_load_that_was_cut_off_goes_on(
         assert call(*arguments).exit_code == 130
     assert call(*arguments).exit_code == 0
     assert rows(tmp_path) == whole
-    with sqlite3.connect(tmp_path / "kbsync.db") as db:
-        assert db.execute("SELECT trigger, status FROM runs ORDER BY id").fetchall() == [
-            ("load", "interrupted"),
-            ("load", "unchanged"),
-        ]
+    assert execute(chosen().url(tmp_path / "kbsync.db"), "SELECT trigger, status FROM runs ORDER BY id") == [
+        ("load", "interrupted"),
+        ("load", "unchanged"),
+    ]
 
 
 def test_a_cut_dump_leaves_nothing_behind(call: Call, tmp_path: Path) -> None:
@@ -226,8 +223,7 @@ def test_a_cut_dump_leaves_nothing_behind(call: Call, tmp_path: Path) -> None:
     assert error(failed)["kind"] == "BadDump"
     assert failed.exit_code == 3
     assert rows(tmp_path) == {name: [] for name in ROWS}
-    with sqlite3.connect(tmp_path / "kbsync.db") as db:
-        assert db.execute("SELECT status FROM runs").fetchall() == [("failed",)]
+    assert execute(chosen().url(tmp_path / "kbsync.db"), "SELECT status FROM runs") == [("failed",)]
 
 
 def test_a_dump_without_a_time_asks_for_one(call: Call, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from kbsync.cli.pause import end_of
 from kbsync.errors import ConfigError
 from kbsync.store import daemons
 from kbsync.store.engine import open_store
-from tests.cli.conftest import Call, data, error
+from tests.cli.conftest import Call, data, error, url_of
 
 AT = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 
@@ -56,7 +56,7 @@ def test_pause_status_resume(told: Call, config: Path) -> None:
     paused = data(told("pause", "--for", "3h", "moving  the\nendpoint", "--json"))["pause"]
     assert paused["reason"] == "moving the endpoint"
     at = datetime.now(UTC)
-    with open_store(f"sqlite:///{config.parent}/kbsync.db") as store, store.begin() as tx:
+    with open_store(url_of(config)) as store, store.begin() as tx:
         daemons.beat(tx, daemons.start(tx, "elsewhere", 4711, at), at, at + timedelta(hours=1))
     found = data(told("status", "--json"))
     assert found["pause"] == paused

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from kbsync.store import daemons
 from kbsync.store.engine import open_store
 from kbsync.sync.clock import now
-from tests.cli.conftest import Call, data, error
+from tests.cli.conftest import Call, data, error, url_of
 
 
 def test_a_dry_run_says_what_would_go(told: Call, config: Path) -> None:
@@ -22,13 +24,14 @@ def test_a_dry_run_says_what_would_go(told: Call, config: Path) -> None:
     assert "pruned " in told("checkpoint", "list").stdout
 
 
+@pytest.mark.sqlite("a copy of a database is made by its server's own tools")
 def test_backup_and_restore(told: Call, config: Path) -> None:
     """There and back; a store that is there is replaced when told so, and not under a daemon."""
     copy = config.parent / "copy.db"
     assert data(told("db", "backup", str(copy), "--json"))["bytes"] == copy.stat().st_size
     assert "--force" in error(told("db", "restore", str(copy), "--json"))["message"]
     assert "next: `kbsync doctor`" in told("db", "restore", str(copy), "--force").stdout
-    with open_store(f"sqlite:///{config.parent}/kbsync.db") as store, store.begin() as tx:
+    with open_store(url_of(config)) as store, store.begin() as tx:
         daemons.start(tx, "elsewhere", 1, now())
     assert "a daemon works on the store" in error(told("db", "restore", str(copy), "--force", "--json"))["message"]
     assert told("db", "backup", str(copy)).exit_code == 4

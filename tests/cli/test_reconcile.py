@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from kbsync.cli.main import cli
 from kbsync.source.embedded import EmbeddedWikidata
-from tests.cli.conftest import Call, data
+from tests.cli.conftest import Call, data, url_of
 from tests.source.bench import tail, workbench
 from tests.source.triples import delete, insert, lag, statement
 
@@ -33,7 +33,7 @@ def call(folder: Path, server: EmbeddedWikidata, *words: str) -> Result:
     config = folder / "kbsync.toml"
     config.write_text(
         f'[source]\nendpoint = "{server.endpoint}"\ncontact = "tests"\nattempts = 1\n'
-        '[watch]\nrelations = ["P6"]\n[store]\nurl = "sqlite:///kbsync.db"\n'
+        f'[watch]\nrelations = ["P6"]\n[store]\nurl = "{url_of(config)}"\n'
     )
     return CliRunner().invoke(cli, ["-c", str(config), *words])
 

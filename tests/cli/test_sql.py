@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import sqlite3
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Call, data, error
+from tests.stores import Stores, execute
 
 
 def test_a_table_for_people(told: Call) -> None:
@@ -85,18 +85,18 @@ def test_one_form_at_a_time(told: Call) -> None:
     assert error(told("sql", "SELECT 1", "--csv", "--json"))["kind"] == "ConfigError"
 
 
-def test_no_store(call: Call) -> None:
+def test_no_store(call: Call, stores: Stores) -> None:
     """Asking a store that isn't there makes none."""
+    said = {"sqlite": "there is no store", "postgres": 'relation "runs" does not exist'}
     for _ in range(2):
-        assert "there is no store" in error(call("sql", "SELECT 1", "--json"))["message"]
+        assert said[stores.name] in error(call("sql", "SELECT id FROM runs", "--json"))["message"]
 
 
-def test_a_place_of_its_own(call: Call, told: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_of_its_own(stores: Stores, told: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`store.query_url` is where questions go, and nothing else does."""
-    elsewhere = tmp_path / "elsewhere.db"
-    with sqlite3.connect(elsewhere) as connection:
-        connection.execute("CREATE TABLE only_here (a)")
-    monkeypatch.setenv("KBSYNC_STORE__QUERY_URL", f"sqlite:///{elsewhere}")
+    elsewhere = stores.url(tmp_path / "elsewhere.db")
+    execute(elsewhere, "CREATE TABLE only_here (a INTEGER)")
+    monkeypatch.setenv("KBSYNC_STORE__QUERY_URL", elsewhere)
     assert data(told("sql", "SELECT count(*) FROM only_here", "--json"))["rows"] == [[0]]
     assert told("sql", "SELECT 1 FROM runs").exit_code == 4
     assert data(told("status", "--json"))["live"] is not None

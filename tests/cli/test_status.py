@@ -11,11 +11,11 @@ from kbsync.evaluate.room import Room
 from kbsync.facts import EndpointState
 from kbsync.store import daemons, endpoints, outcomes, runs, triggers
 from kbsync.store.engine import Store, open_store
-from tests.cli.conftest import Call, data, error
+from tests.cli.conftest import Call, data, error, url_of
 
 
 def opened(config: Path) -> Store:
-    return open_store(f"sqlite:///{config.parent}/kbsync.db")
+    return open_store(url_of(config))
 
 
 def test_json_has_everything(told: Call) -> None:

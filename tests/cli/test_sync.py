@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from kbsync.cli.report import counts_in_words
+from kbsync.errors import StoreError
 from kbsync.settings import share
 from kbsync.source.embedded import EmbeddedWikidata
 from kbsync.store.query import run_sql
-from tests.cli.conftest import Call, data, error
+from tests.cli.conftest import Call, data, error, url_of
 
 SETTINGS = """
 [edit]
@@ -145,7 +146,7 @@ def test_the_daemon_syncs_answers_triggers_and_ends(
     del wikidata
     line = [sys.executable, "-m", "kbsync.cli.main", "-c", str(config), "run"]
     with _running(line) as daemon:
-        url = f"sqlite:///{config.parent}/kbsync.db"
+        url = url_of(config)
         _until(lambda: _runs(url) >= 1, daemon)
         answered = data(call("trigger", "--wait", "--timeout", "300", "--json"))
         assert answered["status"] == "unchanged"
@@ -183,11 +184,10 @@ def _second(line: list[str]) -> str:
 
 def _runs(url: str) -> int:
     """How many runs have ended."""
-    path = Path(url.removeprefix("sqlite:///"))
-    if not path.exists():
+    try:
+        return int(run_sql(url, "SELECT COUNT(ended_at) FROM runs").rows[0][0] or 0)
+    except StoreError:  # there is no store yet, or not all of it
         return 0
-    rows = run_sql(url, "SELECT name FROM sqlite_master WHERE name = 'runs'").rows
-    return int(run_sql(url, "SELECT COUNT(ended_at) FROM runs").rows[0][0] or 0) if rows else 0
 
 
 def _until(done: Any, daemon: subprocess.Popen[str]) -> None:

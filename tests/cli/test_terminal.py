@@ -10,7 +10,6 @@ import logging
 import os
 import pty
 import re
-import sqlite3
 import subprocess
 import sys
 import tomllib
@@ -24,20 +23,25 @@ from click.testing import CliRunner
 from kbsync.cli import show
 from kbsync.cli.log import set_up
 from kbsync.cli.main import cli
-from tests.cli.conftest import Call
+from tests.cli.conftest import Call, url_of
+from tests.stores import chosen, execute
 
 # Clears the screen; sets the window's title; the same in one character; overprints; turns the line round; rings.
 EVIL = "a\x1b[2Jb\x1b]0;title\x07c\x9b31md\re\u202ef\u2066g\x7fh\x00i"
+STORED = EVIL if chosen().name == "sqlite" else EVIL.replace("\x00", "")  # PostgreSQL keeps no NUL in a text
+ESCAPE = "char(27)" if chosen().name == "sqlite" else "chr(27)"
 STEERS = {"\x1b", "\x9b", "\x07", "\r", "\u202e", "\u2066", "\x7f", "\x00", "\x85", "\u2028"}
 
 
 @pytest.fixture
 def evil(told: Call, config: Path) -> Call:
     """A store in which an item, an object and a run's reason are called EVIL."""
-    with sqlite3.connect(config.parent / "kbsync.db") as connection:
-        connection.execute("UPDATE entities SET label = ?", (EVIL,))
-        connection.execute("UPDATE edit_requests SET subject_label = ?, target_new = ?", (EVIL, EVIL))
-        connection.execute("UPDATE runs SET reason = ?", (EVIL,))
+    for sql in (
+        "UPDATE entities SET label = :evil",
+        "UPDATE edit_requests SET subject_label = :evil, target_new = :evil",
+        "UPDATE runs SET reason = :evil",
+    ):
+        execute(url_of(config), sql, evil=STORED)
     return told
 
 
@@ -46,7 +50,7 @@ def evil(told: Call, config: Path) -> Call:
     [
         ("sql", "SELECT label FROM entities"),
         ("sql", "SELECT label FROM entities", "--json"),
-        ("sql", "SELECT char(27) || '[2J' AS \"a\x1b[2J\""),
+        ("sql", f"SELECT {ESCAPE} || '[2J' AS \"a\x1b[2J\""),
         ("sql", "SELECT nothing_\x9b31m FROM entities"),
         ("history", "Q30"),
         ("history", "Q30", "--json"),
@@ -86,7 +90,7 @@ def test_a_file_s_name_does_not_either(there: bool, tmp_path: Path) -> None:
 def test_json_and_toml_read_back_what_was_there(evil: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """For programs nothing is lost: the escapes are those of the format."""
     rows = json.loads(evil("sql", "SELECT label FROM entities LIMIT 1", "--json").stdout)["rows"]
-    assert rows == [[EVIL]]
+    assert rows == [[STORED]]
     contact = EVIL.replace("\x00", "") + "\U000e0001"
     monkeypatch.setenv("KBSYNC_SOURCE__CONTACT", contact)
     assert tomllib.loads(evil("config", "show").stdout)["source"]["contact"] == contact
@@ -97,7 +101,7 @@ def test_csv_is_whole_in_a_pipe_and_harmless_on_a_terminal(evil: Call, config: P
     """A program reads every byte; a person's terminal gets none that steers it."""
     query = "SELECT label FROM entities LIMIT 1"
     piped = evil("sql", query, "--csv").stdout
-    assert next(csv.reader(io.StringIO(piped.partition("\n")[2], newline=""))) == [EVIL]
+    assert next(csv.reader(io.StringIO(piped.partition("\n")[2], newline=""))) == [STORED]
     master, slave = pty.openpty()
     line = [sys.executable, "-m", "kbsync.cli.main", "-c", str(config), "sql", query, "--csv"]
     subprocess.run(line, stdout=slave, check=True, env={**os.environ, "PYTHONIOENCODING": "utf-8"})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from kbsync.store import tokens
 from kbsync.store.engine import open_store
-from tests.cli.conftest import Call, data, error
+from tests.cli.conftest import Call, data, error, url_of
 
 
 def test_made_listed_and_revoked(told: Call, config: Path) -> None:
@@ -18,7 +18,7 @@ def test_made_listed_and_revoked(told: Call, config: Path) -> None:
     assert made.exit_code == 0
     text = made.stdout.strip()
     assert "can't be shown again" in made.stderr
-    with open_store(f"sqlite:///{config.parent}/kbsync.db") as store, store.read() as tx:
+    with open_store(url_of(config)) as store, store.read() as tx:
         found = tokens.find(tx, text)
     assert found is not None
     assert found.may_write

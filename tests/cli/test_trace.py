@@ -14,7 +14,7 @@ import torch
 from kbsync.cli.heatmap import colour, draw, peak
 from kbsync.cli.png import Canvas
 from kbsync.cli.trace import title_of
-from tests.cli.conftest import Call, data, error
+from tests.cli.conftest import Call, data, error, url_of
 from tests.sync.heads_of_government import COUNTRIES, KNOWN, SAID, fill, save_model
 
 
@@ -29,7 +29,7 @@ def traced(call: Call, config: Path, tiny: Path) -> Call:
     """`call` on a store with facts, some of which the model knows."""
     text = config.read_text().replace("[model]", f'[model]\nbase = "{tiny}"\ndevice = "cpu"\nthreads = 1')
     config.write_text(text)
-    fill(f"sqlite:///{config.parent}/kbsync.db")
+    fill(url_of(config))
     return call
 
 

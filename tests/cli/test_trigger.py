@@ -14,13 +14,13 @@ import pytest
 from kbsync.store import daemons, runs, triggers
 from kbsync.store.engine import Store, open_store
 from kbsync.store.tables import RunStatus
-from tests.cli.conftest import Call, data, error
+from tests.cli.conftest import Call, data, error, url_of
 
 
 @contextmanager
 def daemon(config: Path, status: RunStatus | None) -> Iterator[Store]:
     """A daemon as the store sees one: up, and answering a trigger with a run that ends in `status`."""
-    with open_store(f"sqlite:///{config.parent}/kbsync.db") as store:
+    with open_store(url_of(config)) as store:
         with store.begin() as tx:
             number = daemons.start(tx, "elsewhere", 1, datetime.now(UTC))
         over = threading.Event()
@@ -110,7 +110,7 @@ def test_the_daemon_stops_meanwhile(told: Call, config: Path, monkeypatch: pytes
     sleep = time.sleep
 
     def stop_then_sleep(seconds: float) -> None:
-        with open_store(f"sqlite:///{config.parent}/kbsync.db") as store, store.begin() as tx:
+        with open_store(url_of(config)) as store, store.begin() as tx:
             daemons.stop(tx, 1, datetime.now(UTC))
         sleep(0)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,11 +22,9 @@ from kbsync.settings import Settings, load_settings
 from kbsync.store import tokens
 from kbsync.store.engine import Store, open_store
 from kbsync.sync.clock import now
-from tests.store.conftest import BACKENDS, Server, server, sqlite_template
 from tests.store.conftest import url as url  # SQLite and PostgreSQL
 from tests.store.story import tell
-
-__all__ = ["BACKENDS", "Server", "server", "sqlite_template"]
+from tests.stores import Stores
 
 
 @pytest.fixture(autouse=True)
@@ -114,10 +111,10 @@ def settings_of(url: str, folder: Path, **serve: object) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def told_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite store with the story, to copy."""
+def told_template(tmp_path_factory: pytest.TempPathFactory, stores: Stores) -> Path:
+    """A store with the story, to copy."""
     path = tmp_path_factory.mktemp("told") / "kbsync.db"
-    with open_store(f"sqlite:///{path}") as store:
+    with open_store(stores.make(path)) as store:
         tell(store)
     return path
 
@@ -131,17 +128,16 @@ def all_levels() -> Iterator[None]:
 
 
 @pytest.fixture
-def told(told_template: Path, tmp_path: Path) -> Iterator[Store]:
+def told(told_template: Path, tmp_path: Path, stores: Stores) -> Iterator[Store]:
     """The story's store, open."""
-    shutil.copy(told_template, tmp_path / "kbsync.db")
-    with open_store(f"sqlite:///{tmp_path}/kbsync.db") as store:
+    with open_store(stores.copy(told_template, tmp_path / "kbsync.db")) as store:
         yield store
 
 
 @pytest.fixture
-def settings(told: Store, tmp_path: Path) -> Settings:
+def settings(told: Store, tmp_path: Path, stores: Stores) -> Settings:
     """The settings of a server over it."""
-    return settings_of(f"sqlite:///{tmp_path}/kbsync.db", tmp_path)
+    return settings_of(stores.url(tmp_path / "kbsync.db"), tmp_path)
 
 
 @pytest.fixture

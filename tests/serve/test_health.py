@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from kbsync.serve.health import hung, reasons
 from kbsync.serve.view import view_of
@@ -18,6 +18,7 @@ from kbsync.sync.notify import Notifier
 from kbsync.sync.progress import Silent
 from kbsync.sync.pulse import Pulse, Ticking
 from tests.serve.conftest import settings_of
+from tests.stores import Stores
 
 
 class Clock:
@@ -32,7 +33,7 @@ def whole(store: Store, folder: Path) -> None:
     folder.mkdir(exist_ok=True)
     (folder / "manifest.json").write_text("{}")
     with store.begin() as tx:
-        tx.connection().exec_driver_sql("UPDATE checkpoints SET path = ?", (str(folder),))
+        tx.execute(text("UPDATE checkpoints SET path = :path"), {"path": str(folder)})
 
 
 def test_every_step_is_a_sign_of_life() -> None:
@@ -115,12 +116,14 @@ def test_another_schema_is_not_ready(settings: Settings, told: Store, version: s
     """A store that another program has upgraded while it was open, or put back."""
     view = view_of(settings)
     reasons(view)
-    with sqlite3.connect(settings.store.url.removeprefix("sqlite:///")) as connection:
-        connection.execute(f"UPDATE {VERSION_TABLE} SET version_num = ?", (version,))
+    with told.begin() as tx:
+        tx.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = :version"), {"version": version})
     assert words in reasons(view)[0]
 
 
-def test_no_store_is_not_ready(tmp_path: Path) -> None:
+def test_no_store_is_not_ready(stores: Stores, tmp_path: Path) -> None:
     """Looking makes none."""
-    assert "there is no store" in reasons(view_of(settings_of(f"sqlite:///{tmp_path}/none.db", tmp_path)))[0]
+    said = {"sqlite": "there is no store", "postgres": "does not exist on the server; create it first"}
+    view = view_of(settings_of(stores.missing(tmp_path / "none.db"), tmp_path))
+    assert [said[stores.name] in reasons(view)[0] for _ in range(2)] == [True, True]
     assert not (tmp_path / "none.db").exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from sqlalchemy import text
 
 from kbsync.errors import StoreError
 from kbsync.serve.guard import MOST_BYTES
@@ -20,6 +21,7 @@ from kbsync.store.engine import Store
 from kbsync.sync import overview
 from kbsync.sync.clock import now
 from tests.serve.conftest import Client, MakeToken, serving, settings_of
+from tests.stores import Stores
 
 READS = ("/status", "/runs", "/runs/1", "/held", "/metrics", "/openapi.json")
 WRITES = ("/trigger", "/reconcile", "/approve", "/reject")
@@ -167,10 +169,10 @@ def test_on_loopback_reading_needs_none(ask: Client) -> None:
     assert {ask(path).status for path in READS} == {200}
 
 
-def test_elsewhere_reading_needs_one(told: Store, tmp_path: Path, token: MakeToken) -> None:
+def test_elsewhere_reading_needs_one(settings: Settings, tmp_path: Path, token: MakeToken) -> None:
     """On an address that others reach reading takes a token, but for whether it is alive and ready."""
     secret = token("prometheus", may_write=False)
-    settings = settings_of(f"sqlite:///{tmp_path}/kbsync.db", tmp_path, host="0.0.0.0")
+    settings = settings_of(settings.store.url, tmp_path, host="0.0.0.0")
     with serving(view_of(settings)) as ask:
         assert {ask(path).status for path in READS} == {401}
         assert {ask(path, token=secret).status for path in READS} == {200}
@@ -180,9 +182,9 @@ def test_elsewhere_reading_needs_one(told: Store, tmp_path: Path, token: MakeTok
         assert ask("/status", headers={"Host": "kbsync"}).status == 400
 
 
-def test_elsewhere_reading_may_be_opened(told: Store, tmp_path: Path) -> None:
+def test_elsewhere_reading_may_be_opened(settings: Settings, tmp_path: Path) -> None:
     """The clear opt-out opens reading; writing stays shut."""
-    url = f"sqlite:///{tmp_path}/kbsync.db"
+    url = settings.store.url
     settings = settings_of(url, tmp_path, host="0.0.0.0", open_reads=True, allowed_hosts=["kbsync"])
     with serving(view_of(settings)) as ask:
         assert ask("/status", headers={"Host": "kbsync:8420"}).status == 200
@@ -246,7 +248,7 @@ def test_a_failure_without_a_name(ask: Client, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_failure_with_a_name_tells_no_secret(
-    told: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    told: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stores: Stores
 ) -> None:
     """Its words are told, without what is known to be a secret and what has the form of one."""
     monkeypatch.setenv("KBSYNC_SOURCE__TOKEN", "hunter2-known")
@@ -255,23 +257,19 @@ def test_a_failure_with_a_name_tells_no_secret(
         raise StoreError("it is hunter2-known at postgresql://me:hunter2@host/db")
 
     monkeypatch.setattr(overview, "held", fail)
-    with serving(view_of(settings_of(f"sqlite:///{tmp_path}/kbsync.db", tmp_path))) as client:
+    with serving(view_of(settings_of(stores.url(tmp_path / "kbsync.db"), tmp_path))) as client:
         answer = client("/held")
     assert answer.data["error"]["message"] == "it is *** at postgresql://me:***@host/db"
 
 
-def test_the_store_goes_and_comes_back(ask: Client, token: MakeToken, settings: Settings) -> None:
+def test_the_store_goes_and_comes_back(ask: Client, token: MakeToken, stores: Stores, tmp_path: Path) -> None:
     """While it can't be read, reads are a 503 with the reason, and so is a token; then all is as before."""
     secret = token()
-    path = Path(settings.store.url.removeprefix("sqlite:///"))
     ask.view.door.close()
-    away = path.rename(path.with_name("away.db"))
-    try:
+    with stores.away(tmp_path / "kbsync.db"):
         assert ask("/status").status == 503
         assert ask("/status").data["error"]["kind"] == "StoreError"
         assert ask("/trigger", "POST", secret).status == 503
-    finally:
-        away.rename(path)
     assert ask("/status").status == 200
 
 
@@ -283,7 +281,7 @@ def test_healthy_and_ready(ask: Client, told: Store, tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "manifest.json").write_text("{}")
     with told.begin() as tx:
-        tx.connection().exec_driver_sql("UPDATE checkpoints SET path = ?", (str(folder),))
+        tx.execute(text("UPDATE checkpoints SET path = :path"), {"path": str(folder)})
     assert (ask("/readyz").status, ask("/readyz").data) == (200, {"status": "ready", "reasons": []})
 
 

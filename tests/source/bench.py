@@ -14,14 +14,16 @@ from kbsync.sync.clock import now
 from kbsync.sync.progress import Silent
 from kbsync.sync.pulling import pull
 from kbsync.sync.workbench import Workbench
+from tests.stores import chosen
 
 
 def workbench(folder: Path, endpoint: str, relations: Sequence[str], **source: Any) -> Workbench:
-    """A workbench whose store lies in `folder`."""
+    """A workbench with a store of its own in `folder`."""
+    folder.mkdir(exist_ok=True)
     sections = {
         "source": {"endpoint": endpoint, "contact": "tests", "timeout_s": 20.0, "attempts": 1, **source},
         "watch": {"relations": list(relations)},
-        "store": {"url": f"sqlite:///{folder}/kbsync.db"},
+        "store": {"url": chosen().make(folder / "kbsync.db")},
     }
     return Workbench(load_settings(None, sections))
 

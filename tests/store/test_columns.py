@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import StatementError
 
-from kbsync.store import mirror, outcomes
+from kbsync.store import mirror, outcomes, runs
 from kbsync.store.chunks import chunked
 from kbsync.store.engine import Store
 from kbsync.store.known import labels
@@ -79,6 +80,20 @@ def test_not_a_number_is_kept_as_such(store: Store) -> None:
         found = outcomes.metrics_of(tx, run_id)
     assert math.isnan(found[0].value)
     assert found[1].value == math.inf
+
+
+def test_a_document_is_json_whatever_was_counted(store: Store) -> None:
+    """NaN and infinity, which JSON has no word for, are null; what the database makes of it reads as JSON."""
+    counts = {"residual": math.nan, "lists": [1, math.inf, {"deep": -math.inf}], "steps": 20.0, "none": None}
+    with store.begin() as tx:
+        run_id = runs.start_run(tx, "tests", NOON, {})
+        runs.stage_started(tx, run_id, "rebuild", NOON)
+        runs.stage_finished(tx, run_id, "rebuild", NOON, counts)
+    with store.read() as tx:
+        (stage,) = runs.stages(tx, run_id)
+        kept = str(tx.execute(text("SELECT CAST(counts AS TEXT) FROM run_stages")).scalar())
+    assert stage.counts == {"residual": None, "lists": [1, None, {"deep": None}], "steps": 20.0, "none": None}
+    assert json.loads(kept, parse_constant=pytest.fail) == stage.counts
 
 
 def test_long_lists_are_cut_in_order() -> None:

@@ -9,15 +9,17 @@ import threading
 import time
 from pathlib import Path
 
+import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from kbsync.errors import StoreError
 from kbsync.store import mirror
+from kbsync.store.connect import explain
 from kbsync.store.engine import Store, open_store
 from kbsync.store.tables import TriggerRow
-from tests.store.conftest import Server
 from tests.store.examples import NOON, all_rows, named
+from tests.stores import Server
 
 
 def sqlite_store(path: Path, wait_s: float = 0.2) -> Store:
@@ -188,13 +190,37 @@ def test_unreachable_server_is_one_line_without_the_password() -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ('FATAL:  database "kb" does not exist', "create it first"),
+        ('FATAL:  password authentication failed for user "kb"', "check the name and password"),
+        ('FATAL:  role "kb" does not exist', "check the name and password"),
+        ('FATAL:  role "kb" is not permitted to log in', "check the name and password"),
+        (
+            'FATAL:  no pg_hba.conf entry for host "10.0.0.1", user "kb", database "kb"',
+            "check the name and password",
+        ),
+        ("FATAL:  sorry, too many clients already", "try again later"),
+        ("FATAL:  remaining connection slots are reserved for superusers", "try again later"),
+        ("FATAL:  the database system is starting up", "run again once it is up"),
+        ("connection refused", "check that the server runs"),
+    ],
+)
+def test_why_a_server_lets_nobody_in(said: str, advice: str) -> None:
+    """Where the driver has the server's words and no code, the next step is that of the cause all the same."""
+    error = psycopg.OperationalError(f'connection failed: connection to server at "10.0.0.2" failed: {said}')
+    assert advice in explain(error, make_url("postgresql://kb@10.0.0.2/kb"))
+
+
 @pytest.mark.postgres
 def test_missing_database_is_named(server: Server) -> None:
-    """A PostgreSQL server without the database tells so."""
-    url = server.admin.set(database="kbsync_no_such_database").render_as_string(False)
-    with pytest.raises(StoreError, match=r"does not exist") as caught:
-        open_store(url)
+    """A PostgreSQL server without the database tells so, and what to do; so it does of a user."""
+    with pytest.raises(StoreError, match="does not exist on the server; create it first") as caught:
+        open_store(server.admin.set(database="kbsync_no_such_database").render_as_string(False))
     assert "\n" not in str(caught.value)
+    with pytest.raises(StoreError, match="refuses this user"):
+        open_store(server.admin.set(username="kbsync_nobody").render_as_string(False))
 
 
 def test_folder_is_no_store(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from kbsync.errors import StoreError
 from kbsync.store import mirror
 from kbsync.store.engine import Store, open_store
 from kbsync.store.query import run_sql
-from tests.store.conftest import Server
 from tests.store.examples import NOON, all_rows, named
+from tests.stores import Server
 
 FOREVER = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n"
 

@@ -17,7 +17,7 @@ from kbsync.store.connect import WRITE, make_engine, parse_url
 from kbsync.store.engine import Store, open_store
 from kbsync.store.schema import VERSION_TABLE, SchemaState, check, downgrade, upgrade
 from kbsync.store.tables import Base
-from tests.store.conftest import Server
+from tests.stores import Server
 
 
 def names(url: str) -> tuple[set[str], set[str]]:

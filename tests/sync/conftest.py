@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +13,17 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from kbsync.source.embedded import EmbeddedWikidata
-from kbsync.store.engine import open_store
-from tests.store.conftest import BACKENDS, Server, server  # noqa: F401  the PostgreSQL server, where one is given
+from tests.stores import BACKENDS, Databases, Stores
 from tests.sync import tiny_model
 from tests.sync.content import Content, read_content
-from tests.sync.harness import Bed, copy_database
+from tests.sync.harness import Bed
 from tests.sync.rig import Rig
 from tests.sync.world import WINDOW_1, WINDOW_2, World, book
 
 
 @dataclass(frozen=True)
 class Site:
-    """A rig, a copy of its folder after the first window, and what it held after the second.
-
-    The copy goes back to the folder that it came from, since a store names its checkpoints by their full path.
-    """
+    """A rig, what was kept of it after the first window, and what it held after the second."""
 
     rig: Rig
     kept: Path
@@ -60,45 +54,39 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite file with the schema, to copy."""
-    path = tmp_path_factory.mktemp("template") / "kbsync.db"
-    open_store(f"sqlite:///{path}").close()
-    return path
-
-
-@pytest.fixture(scope="session")
 def pulled_store(
     tmp_path_factory: pytest.TempPathFactory, wikidata: EmbeddedWikidata, model_folder: Path, cache: Path,
-    empty_store: Path,
+    stores: Stores,
 ) -> Path:  # fmt: skip
-    """A SQLite file after the first pull of the first day, to copy."""
-    folder = tmp_path_factory.mktemp("pulled")
-    shutil.copy(empty_store, folder / "kbsync.db")
+    """A store after the first pull of the first day, to copy."""
     world = World(wikidata)
     world.reset()
-    Rig(world, folder, model_folder, cache).sync()
-    return folder / "kbsync.db"
+    rig = Rig(world, tmp_path_factory.mktemp("pulled"), model_folder, cache, stores=stores)
+    stores.make(rig.place)
+    rig.sync()
+    return rig.place
+
+
+def settle(rig: Rig, kept: Path) -> Site:
+    """Sync the first window after the first pull, keep the moment, and sync the second."""
+    rig.world.reset()
+    rig.world.changes(*WINDOW_1)
+    rig.sync()
+    rig.keep(kept)
+    rig.world.changes(*WINDOW_2)
+    rig.sync()
+    return Site(rig, kept, read_content(rig))
 
 
 @pytest.fixture(scope="session")
 def site(
     tmp_path_factory: pytest.TempPathFactory, wikidata: EmbeddedWikidata, model_folder: Path, cache: Path,
-    pulled_store: Path,
+    stores: Stores, pulled_store: Path,
 ) -> Site:  # fmt: skip
     """A kbsync that has synced the first window: kept, to be put back whenever a test asks for it."""
-    folder = tmp_path_factory.mktemp("site")
-    shutil.copy(pulled_store, folder / "kbsync.db")
-    world = World(wikidata)
-    world.reset()
-    world.changes(*WINDOW_1)
-    rig = Rig(world, folder, model_folder, cache)
-    rig.sync()
-    kept = tmp_path_factory.mktemp("kept") / "site"
-    shutil.copytree(folder, kept, symlinks=True)
-    world.changes(*WINDOW_2)
-    rig.sync()
-    return Site(rig, kept, read_content(rig))
+    rig = Rig(World(wikidata), tmp_path_factory.mktemp("site"), model_folder, cache, stores=stores)
+    stores.copy(pulled_store, rig.place)
+    return settle(rig, tmp_path_factory.mktemp("kept") / "site")
 
 
 @pytest.fixture
@@ -110,19 +98,22 @@ def world(wikidata: EmbeddedWikidata) -> World:
 
 
 @pytest.fixture
-def fresh(world: World, tmp_path: Path, model_folder: Path, cache: Path, empty_store: Path) -> Rig:
+def fresh(world: World, tmp_path: Path, model_folder: Path, cache: Path, stores: Stores) -> Rig:
     """A store that nothing was ever pulled into."""
-    shutil.copy(empty_store, tmp_path / "kbsync.db")
-    return Rig(world, tmp_path, model_folder, cache)
+    one = Rig(world, tmp_path, model_folder, cache, stores=stores)
+    stores.make(one.place)
+    return one
 
 
 @pytest.fixture
-def rig(pulled_store: Path, wikidata: EmbeddedWikidata, tmp_path: Path, model_folder: Path, cache: Path) -> Rig:
+def rig(
+    pulled_store: Path, wikidata: EmbeddedWikidata, tmp_path: Path, model_folder: Path, cache: Path, stores: Stores
+) -> Rig:
     """A store after the first pull of the first day."""
-    shutil.copy(pulled_store, tmp_path / "kbsync.db")
-    one = World(wikidata)
-    one.reset()
-    return Rig(one, tmp_path, model_folder, cache)
+    one = Rig(World(wikidata), tmp_path, model_folder, cache, stores=stores)
+    one.world.reset()
+    stores.copy(pulled_store, one.place)
+    return one
 
 
 @pytest.fixture(autouse=True)
@@ -142,8 +133,7 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def synced(site: Site) -> Rig:
     """A kbsync that has synced the first window, in a world where that is all that happened yet."""
-    shutil.rmtree(site.rig.folder)
-    shutil.copytree(site.kept, site.rig.folder, symlinks=True)
+    site.rig.put_back(site.kept)
     site.rig.world.reset()
     site.rig.world.changes(*WINDOW_1)
     return site.rig
@@ -156,43 +146,31 @@ def undisturbed(site: Site) -> Content:
 
 
 @pytest.fixture(scope="session")
-def sqlite_bed(site: Site) -> Bed:
-    """The moment between the two windows, on SQLite."""
-    return Bed("sqlite", site.rig, site.kept, site.content)
+def own_bed(site: Site) -> Bed:
+    """The moment between the two windows, on the store of all other tests."""
+    return Bed(site.rig, site.kept, site.content)
 
 
 @pytest.fixture(scope="session")
 def postgres_bed(
     tmp_path_factory: pytest.TempPathFactory, wikidata: EmbeddedWikidata, model_folder: Path, cache: Path,
-    request: pytest.FixtureRequest,
-) -> Iterator[Bed]:  # fmt: skip
-    """The same on PostgreSQL, in databases of their own."""
-    whole: Server = request.getfixturevalue("server")
-    admin = whole.admin.set(database=f"kbsync_{uuid.uuid4().hex[:8]}")
-    mine = Server(admin)
-    whole.run(whole.admin, f'CREATE DATABASE "{admin.database}" TEMPLATE template0')
-    whole.run(whole.admin, f'CREATE DATABASE "{admin.database}_bed" TEMPLATE template0')
-    url = admin.set(drivername="postgresql+psycopg", database=f"{admin.database}_bed").render_as_string(False)
-    folder = tmp_path_factory.mktemp("postgres")
-    world = World(wikidata)
-    world.reset()
-    rig = Rig(world, folder, model_folder, cache, url)
+    stores: Stores, request: pytest.FixtureRequest,
+) -> Bed:  # fmt: skip
+    """The same on PostgreSQL."""
+    if stores.name == "postgres":
+        return request.getfixturevalue("own_bed")
+    databases = Databases(request.getfixturevalue("server"))
+    rig = Rig(World(wikidata), tmp_path_factory.mktemp("postgres"), model_folder, cache, stores=databases)
+    rig.world.reset()
+    databases.make(rig.place)
     rig.sync()
-    world.changes(*WINDOW_1)
-    rig.sync()
-    kept = tmp_path_factory.mktemp("kept") / "site"
-    shutil.copytree(folder, kept, symlinks=True)
-    copy_database(mine, "kept", "bed")
-    world.changes(*WINDOW_2)
-    rig.sync()
-    yield Bed("postgres", rig, kept, read_content(rig), mine)
-    for name in (f"{admin.database}_bed", f"{admin.database}_kept", admin.database):
-        whole.run(whole.admin, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    site = settle(rig, tmp_path_factory.mktemp("kept") / "site")
+    return Bed(site.rig, site.kept, site.content)
 
 
 @pytest.fixture(params=BACKENDS)
 def bed(request: pytest.FixtureRequest) -> Bed:
     """The moment, on each store."""
-    one: Bed = request.getfixturevalue(f"{request.param}_bed")
+    one: Bed = request.getfixturevalue("postgres_bed" if request.param == "postgres" else "own_bed")
     one.enter()
     return one

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import sys
 import time
@@ -22,7 +21,6 @@ from kbsync import failpoints
 from kbsync.cli.main import main
 from kbsync.errors import KbsyncError
 from kbsync.store.tables import RunStatus
-from tests.store.conftest import Server
 from tests.sync.content import Content
 from tests.sync.rig import Rig
 from tests.sync.world import WINDOW_1, WINDOW_2
@@ -47,12 +45,15 @@ FAILURES = {  # what fails, at each of its turns
 class Bed:
     """The rig, how its store is put back, and what an undisturbed sync leaves."""
 
-    store: str
     rig: Rig
     kept: Path
     content: Content
-    server: Server | None = None
     _trace: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def store(self) -> str:
+        """The kind of store, `sqlite` or `postgres`."""
+        return self.rig.stores.name
 
     def enter(self) -> None:
         """Bring the world to the moment; syncs do not change it."""
@@ -63,10 +64,7 @@ class Bed:
 
     def reset(self) -> None:
         """Bring store and checkpoints back to the moment."""
-        shutil.rmtree(self.rig.folder, ignore_errors=True)
-        shutil.copytree(self.kept, self.rig.folder, symlinks=True)
-        if self.server is not None:
-            copy_database(self.server, "bed", "kept")
+        self.rig.put_back(self.kept)
 
     def trace(self) -> list[tuple[str, str]]:
         """Every failpoint that an undisturbed sync comes by, in its order, each with the function it is in."""
@@ -164,16 +162,6 @@ class Bed:
         began = time.monotonic()
         assert wait(fork(self.rig.sync)) == 0
         return time.monotonic() - began
-
-
-def copy_database(server: Server, to: str, source: str) -> None:
-    """Put a database in another one's place."""
-    base = server.admin.database
-    for sql in (
-        f'DROP DATABASE IF EXISTS "{base}_{to}" WITH (FORCE)',
-        f'CREATE DATABASE "{base}_{to}" TEMPLATE "{base}_{source}"',
-    ):
-        server.run(server.admin, sql)
 
 
 def fork(work: Callable[[], object], rules: str | None = None) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from kbsync.settings import Settings, load_settings
 from kbsync.store.engine import open_store
 from kbsync.sync.run import Report, sync_once
 from kbsync.sync.workbench import Workbench
+from tests.stores import Stores, chosen
 from tests.sync.world import RELATIONS, World
 
 OPEN_GATE = dict.fromkeys(
@@ -50,7 +52,13 @@ class Rig:
     folder: Path
     model: Path
     cache: Path
-    url: str | None = None
+    url: str | None = None  # another way to the store
+    stores: Stores = field(default_factory=chosen)
+
+    @property
+    def place(self) -> Path:
+        """The store's, as a file or not."""
+        return self.folder / "kbsync.db"
 
     @property
     def checkpoints(self) -> Path:
@@ -75,7 +83,7 @@ class Rig:
             "evaluate": {"drift_tokens": 64, "neighbors": 2, "said_tokens": 3},
             "gate": dict(OPEN_GATE),
             "checkpoint": {"folder": self.checkpoints},
-            "store": {"url": self.url or f"sqlite:///{self.folder}/kbsync.db"},
+            "store": {"url": self.url or self.stores.url(self.place)},
         }  # fmt: skip
         for section, keys in changes.items():
             sections[section] = {**sections.get(section, {}), **keys}
@@ -109,6 +117,18 @@ class Rig:
         """What a query finds in the store."""
         with open_store(self.settings().store.url) as store, store.read() as tx:
             return [tuple(row) for row in tx.execute(text(sql))]
+
+    def keep(self, moment: Path) -> None:
+        """Copy the folder and the store, for `put_back`."""
+        shutil.copytree(self.folder, moment, symlinks=True)
+        self.stores.copy(self.place, moment / self.place.name)
+
+    def put_back(self, moment: Path) -> None:
+        """Bring back what was kept, to the folder that it came from: a store names its checkpoints by their full
+        path."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.copytree(moment, self.folder, symlinks=True)
+        self.stores.copy(moment / self.place.name, self.place)
 
     def run_status(self) -> tuple[str, str | None]:
         """How the last run ended, and why."""

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -250,7 +248,7 @@ def test_killed_anywhere_it_ends_the_same(
     poison("Yann")
     rig.world.changes(*NEW[2:4])
     moment = tmp_path_factory.mktemp("kept") / "moment"
-    shutil.copytree(rig.folder, moment, symlinks=True)
+    rig.keep(moment)
     plan = failpoints.arm("")
     try:
         sync(rig)
@@ -260,16 +258,11 @@ def test_killed_anywhere_it_ends_the_same(
     at = {place: number for number, (_, place) in enumerate(plan.trace, 1) if "bisecting" in place}
     kept_out = at["sync.bisecting._carry_out"]
     for number in (kept_out - 1, kept_out):
-        _reset(rig, moment)
+        rig.put_back(moment)
         status = wait(fork(lambda: sync(rig), f"*=kill@{number}"))
         assert os.WTERMSIG(status) == signal.SIGKILL
         assert sync(rig).status is RunStatus.PUBLISHED
         _same(read_content(rig), undisturbed, number)
-
-
-def _reset(rig: Rig, moment: Path) -> None:
-    shutil.rmtree(rig.folder)
-    shutil.copytree(moment, rig.folder, symlinks=True)
 
 
 def _same(found: Content, wanted: Content, number: int) -> None:

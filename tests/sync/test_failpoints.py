@@ -44,12 +44,12 @@ def test_killed_at_random(bed: Bed) -> None:
 
 
 @pytest.mark.parametrize("what", FAILURES)
-def test_a_failure(sqlite_bed: Bed, what: str) -> None:
+def test_a_failure(own_bed: Bed, what: str) -> None:
     """In the middle of the run: a named error or none, and the next run heals."""
-    sqlite_bed.enter()
+    own_bed.enter()
     name = FAILURES[what].partition("=")[0]
-    turns = [one for one, _ in sqlite_bed.trace()].count(name)
-    assert sqlite_bed.fail_at(FAILURES[what], (turns + 1) // 2)
+    turns = [one for one, _ in own_bed.trace()].count(name)
+    assert own_bed.fail_at(FAILURES[what], (turns + 1) // 2)
 
 
 @pytest.mark.postgres
@@ -71,17 +71,17 @@ def test_a_failure_with_postgres(postgres_bed: Bed, what: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_stop(sqlite_bed: Bed, number: int) -> None:
+def test_told_to_stop(own_bed: Bed, number: int) -> None:
     """SIGTERM and Ctrl-C in the middle end the sync within ten seconds with code 130, and nothing is lost."""
-    sqlite_bed.enter()
-    child = sqlite_bed.command("sync", rules="stage.rebuild.begin=pause:60")
-    sqlite_bed.until("SELECT id FROM runs WHERE status = 'running' AND stage = 'rebuild'")
+    own_bed.enter()
+    child = own_bed.command("sync", rules="stage.rebuild.begin=pause:60")
+    own_bed.until("SELECT id FROM runs WHERE status = 'running' AND stage = 'rebuild'")
     began = time.monotonic()
     os.kill(child, number)
     assert os.waitstatus_to_exitcode(wait(child)) == 130
     assert time.monotonic() - began < 10
-    assert sqlite_bed.rig.run_status() == ("interrupted", "stopped by the user")
-    sqlite_bed.heal(f"signal {number}")
+    assert own_bed.rig.run_status() == ("interrupted", "stopped by the user")
+    own_bed.heal(f"signal {number}")
 
 
 @pytest.mark.parametrize(

@@ -50,11 +50,11 @@ def goes_on(child: int) -> int:
 
 
 @pytest.mark.parametrize("where", PAUSES)
-def test_a_paused_run_can_not_write_any_more(sqlite_bed: Bed, where: str) -> None:
+def test_a_paused_run_can_not_write_any_more(own_bed: Bed, where: str) -> None:
     """Stopped there beyond its lease; another sync takes over and ends. Awake, the first one changes nothing and
     ends with the lease's own code."""
-    sqlite_bed.enter()
-    is_fenced(sqlite_bed, where)
+    own_bed.enter()
+    is_fenced(own_bed, where)
 
 
 @pytest.mark.postgres
@@ -96,15 +96,15 @@ def test_a_run_within_its_lease_is_left_alone(bed: Bed) -> None:
     bed.heal("after a run that was only slow")
 
 
-def test_paused_with_the_checkpoints_lock(sqlite_bed: Bed) -> None:
+def test_paused_with_the_checkpoints_lock(own_bed: Bed) -> None:
     """A process that is stopped while it writes files keeps the folder's lock: who takes over says so by name, and
     goes on once it is gone."""
-    sqlite_bed.enter()
-    with stopped_at(sqlite_bed, "write.before=stop"):
-        time_passes(sqlite_bed, "runs")
+    own_bed.enter()
+    with stopped_at(own_bed, "write.before=stop"):
+        time_passes(own_bed, "runs")
         with pytest.raises(CheckpointError, match="another kbsync is writing"):
-            sqlite_bed.rig.sync()
-    sqlite_bed.heal("after a process that kept the lock")
+            own_bed.rig.sync()
+    own_bed.heal("after a process that kept the lock")
 
 
 @pytest.mark.postgres
@@ -123,14 +123,10 @@ def test_paused_inside_a_transaction(postgres_bed: Bed) -> None:
 def time_out(bed: Bed) -> None:
     """What the server does once `idle_in_transaction_session_timeout` has passed, in this database and no other:
     somebody else's tests may be on the same server."""
-    assert bed.server is not None
-    database = f"{bed.server.admin.database}_bed"
-    with open_store(bed.rig.settings().store.url) as store, store.read() as tx:
-        assert tx.execute(text("SHOW idle_in_transaction_session_timeout")).scalar() == "5min"
-    bed.server.run(
-        bed.server.admin,
+    assert bed.rig.rows("SHOW idle_in_transaction_session_timeout") == [("5min",)]
+    bed.rig.rows(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-        f"WHERE state = 'idle in transaction' AND datname = '{database}'",
+        "WHERE state = 'idle in transaction' AND datname = current_database() AND pid <> pg_backend_pid()"
     )
 
 

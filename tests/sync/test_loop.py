@@ -19,22 +19,20 @@ from kbsync.facts import EditRequest, Fact, Outcome, Phase, Prompt, Value, Value
 from kbsync.lm.score import say
 from kbsync.request.verbalise import verbalise
 from kbsync.store.engine import open_store
-from kbsync.store.schema import upgrade
 from kbsync.store.tables import RunStatus
 from kbsync.sync.run import sync_once
 from kbsync.sync.stages import STAGES
-from tests.store.conftest import Server
+from tests.stores import BACKENDS, Databases
 from tests.sync.rig import Rig
 from tests.sync.world import COUNTRIES, GOVERNMENT, PEOPLE, STATE, WINDOW_1, WINDOW_2, person
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.fixture(params=BACKENDS)
 def any_store(request: pytest.FixtureRequest, fresh: Rig) -> Rig:
     """A rig on each kind of database."""
-    if request.param == "postgres":
-        server: Server = request.getfixturevalue("server")
-        fresh.url = server.empty()
-        upgrade(fresh.url)
+    if request.param != fresh.stores.name:
+        fresh.stores = Databases(request.getfixturevalue("server"))
+        fresh.stores.make(fresh.place)
     return fresh
 
 

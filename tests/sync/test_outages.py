@@ -75,7 +75,7 @@ class Line:
 @contextmanager
 def over_a_line(bed: Bed) -> Iterator[tuple[Bed, Line]]:
     """The bed with its database at the end of a line that can be cut."""
-    url = make_url(bed.rig.url or "")
+    url = make_url(bed.rig.settings().store.url)
     line = Line(url.host or "127.0.0.1", url.port or 5432)
     through = url.set(host="127.0.0.1", port=line.port).render_as_string(False)
     try:

@@ -188,7 +188,7 @@ def test_what_is_read_back(moved: Rig, monkeypatch: pytest.MonkeyPatch, capsys: 
     ]
     assert report.counts["gate"]["probes"] == 6
     ((counts,),) = moved.rows("SELECT counts FROM run_stages WHERE run_id = 3 AND stage = 'rebuild'")
-    ledger = json.loads(counts)
+    ledger = json.loads(counts) if isinstance(counts, str) else counts
     assert ledger["condition_0"] > 1
     assert 0 < ledger["solve_residual_0"] < 1e-9
     assert (ledger["condition_1"], ledger["solve_residual_1"]) == (1e14, 1e-3)

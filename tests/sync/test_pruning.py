@@ -136,6 +136,7 @@ def test_a_pruning_that_was_killed_before_the_files_went_is_finished_later(
     assert not (synced.checkpoints / "sync-000002").exists()
 
 
+@pytest.mark.sqlite("a copy of a database is made by its server's own tools")
 def test_a_backup_restored_in_a_new_place_builds_the_same_weights(synced: Rig, tmp_path: Path) -> None:
     """Only the copy of the store and the base model are needed."""
     weights = "SELECT c.weights_hash FROM publications p JOIN checkpoints c ON c.id = p.checkpoint_id WHERE p.live"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
 
 import pytest
+from sqlalchemy import select
 
 from kbsync.errors import StoreError
 from kbsync.source import stream as mutation_stream
 from kbsync.store import runs, touches, triggers
-from kbsync.store.tables import RunStatus
+from kbsync.store.tables import RunRow, RunStatus
 from kbsync.sync import daemon
 from kbsync.sync.clock import now
 from kbsync.sync.follower import Follower
@@ -225,7 +225,6 @@ def test_a_run_of_the_stream_answers_no_trigger_and_is_no_scheduled_run(rig: Rig
         with bench.store.read() as tx:
             assert [one.id for one in triggers.waiting(tx)] == [asked]
         with bench.store.read() as tx:
-            ((first,),) = rig.rows("SELECT started_at FROM runs ORDER BY id LIMIT 1")
-            assert last_sync(tx) == datetime.fromisoformat(first)
+            assert last_sync(tx) == tx.scalars(select(RunRow.started_at).order_by(RunRow.id).limit(1)).one()
         assert sync_once(bench, "trigger").status is RunStatus.UNCHANGED
         assert rig.rows(CURSORS) != before

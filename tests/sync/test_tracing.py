@@ -13,9 +13,9 @@ from kbsync.cli.show import plain
 from kbsync.edit.adapters import Adapter, critical_layers
 from kbsync.errors import ConfigError, StoreError
 from kbsync.settings import load_settings
-from kbsync.store.engine import open_store
 from kbsync.sync.tracing import default_window, trace_facts
 from kbsync.sync.workbench import Workbench
+from tests.stores import chosen
 from tests.sync.heads_of_government import COUNTRIES, KNOWN, SAID, fill, save_model
 
 
@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model and a store."""
     made = tmp_path_factory.mktemp("traced")
     save_model(made / "model")
-    fill(f"sqlite:///{made}/kbsync.db")
+    fill(chosen().make(made / "kbsync.db"))
     return made
 
 
@@ -33,7 +33,7 @@ def workbench(folder: Path, store: str, **watch: object) -> Workbench:
     sections = {
         "model": {"base": str(folder / "model"), "cache": folder / "cache", "device": "cpu", "threads": 1},
         "watch": {"relations": ["P6"], **watch},
-        "store": {"url": f"sqlite:///{folder}/{store}.db"},
+        "store": {"url": chosen().url(folder / f"{store}.db")},
     }
     return Workbench(load_settings(None, sections))
 
@@ -102,7 +102,7 @@ def test_the_json_has_every_number(bench: Workbench) -> None:
 
 def test_a_store_without_facts(folder: Path) -> None:
     """One line that says to sync first; so too when none of the watched relations has been pulled."""
-    open_store(f"sqlite:///{folder}/empty.db").close()
+    chosen().make(folder / "empty.db")
     with workbench(folder, "empty") as bench, pytest.raises(StoreError, match=r"no facts .* `kbsync sync`"):
         trace_facts(bench, 5, samples=1, window=1, seed=1)
     with workbench(folder, "kbsync", relations=["P35"]) as bench, pytest.raises(StoreError, match="no facts"):

@@ -13,14 +13,15 @@ from kbsync.settings import load_settings
 from kbsync.store import watches
 from kbsync.store.engine import open_store
 from kbsync.sync import watching
+from tests.stores import Stores
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def test_both_are_watched_and_the_file_s_words_hold(tmp_path: Path) -> None:
+def test_both_are_watched_and_the_file_s_words_hold(stores: Stores, tmp_path: Path) -> None:
     """The file's come first; a command's filter of one that the file names counts for nothing."""
     settings = load_settings(None, {"watch": {"relations": ["P6", "P35"], "classes": {"P35": ["Q5", "Q4"]}}})
-    with open_store(f"sqlite:///{tmp_path}/kbsync.db") as store:
+    with open_store(stores.make(tmp_path / "kbsync.db")) as store:
         with store.begin() as tx:
             watches.add(tx, "P169", Subjects(where="?item a ?c"), "tests", NOON)
             watches.add(tx, "P6", Subjects(ids=frozenset({"Q1"})), "tests", NOON)
@@ -36,10 +37,10 @@ def test_both_are_watched_and_the_file_s_words_hold(tmp_path: Path) -> None:
     watching.check(found.values())
 
 
-def test_priorities_of_both(tmp_path: Path) -> None:
+def test_priorities_of_both(stores: Stores, tmp_path: Path) -> None:
     """The planner gets the file's and the commands'; of what both name, the file's holds."""
     settings = load_settings(None, {"watch": {"relations": ["P6", "P35"], "priority": {"P6": 3}}})
-    with open_store(f"sqlite:///{tmp_path}/kbsync.db") as store:
+    with open_store(stores.make(tmp_path / "kbsync.db")) as store:
         with store.begin() as tx:
             watches.add(tx, "P169", Subjects(("Q5",)), "tests", NOON, 7)
             watches.add(tx, "P35", Subjects(), "tests", NOON, 9)

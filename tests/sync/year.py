@@ -117,7 +117,6 @@ class Year:
     def measured(self, bench: Workbench, seconds: float) -> Day:
         """The process and its files now."""
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-        store = self.rig.folder / "kbsync.db"
         with bench.store.read() as tx:
             live = tx.execute(text("SELECT count(*) FROM live_facts")).scalar_one()
             assert prunes.last_prune(tx) is not None
@@ -125,7 +124,7 @@ class Year:
             rss=pages * os.sysconf("SC_PAGE_SIZE"),
             files=sum(1 for _ in Path("/proc/self/fd").iterdir()),
             threads=sum(1 for _ in Path("/proc/self/task").iterdir()),
-            database=sum(size(store.with_name(store.name + end)) for end in ("", "-wal", "-shm")),
+            database=self.rig.stores.size(self.rig.place),
             checkpoints=tree(self.rig.checkpoints),
             cache=tree(self.rig.cache),
             live=live,
@@ -138,11 +137,6 @@ class Year:
         assert {(subject, relation): who for subject, relation, who in held}.items() <= self.there.items()
         come = {pair for pair, who in self.there.items() if self.first.get(pair) != who}
         assert come <= {(subject, relation) for subject, relation, _ in held}
-
-
-def size(path: Path) -> int:
-    """Bytes of a file; 0 where there is none."""
-    return path.stat().st_size if path.exists() else 0
 
 
 def tree(folder: Path) -> int:

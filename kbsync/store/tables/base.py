@@ -85,6 +85,28 @@ class Real(TypeDecorator[float]):
         return None if value is None or math.isnan(value) else float(value)
 
 
+class Json(TypeDecorator[dict[str, Any]]):
+    """A JSON document. Numbers that JSON has no word for (NaN, infinity) become null: PostgreSQL refuses them, and
+    SQLite keeps a text that is no JSON."""
+
+    impl = JSON
+    cache_ok = True
+
+    def process_bind_param(self, value: dict[str, Any] | None, dialect: Dialect) -> Any:  # noqa: ARG002
+        """The document as both databases can keep it."""
+        return _with_nulls(value)
+
+
+def _with_nulls(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _with_nulls(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_nulls(one) for one in value]
+    return value
+
+
 def _values(kind: type[enum.Enum]) -> list[str]:
     return [str(member.value) for member in kind]
 
@@ -99,6 +121,6 @@ class Base(DeclarativeBase):
         bool: Boolean,
         int: Integer,
         float: Real,
-        dict[str, Any]: JSON,
+        dict[str, Any]: Json,
         enum.Enum: Enum(enum.Enum, native_enum=False, length=16, values_callable=_values),
     }
