@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kbsync.store import asides, checkpoints
 from kbsync.store.engine import open_store
-from tests.cli.conftest import Call, data, error
+from tests.cli.conftest import Call, data, error, url_of
 
 
 def test_what_is_kept_out_is_listed_with_its_evidence(told: Call) -> None:
@@ -42,7 +42,7 @@ def test_release_of_a_run(told: Call) -> None:
 
 def test_what_a_rollback_set_aside_is_listed_and_released(call: Call, told: Call, config: Path) -> None:
     """With what stays; by its id, or all of it by a word."""
-    with open_store(f"sqlite:///{config.parent}/kbsync.db") as store, store.begin() as tx:
+    with open_store(url_of(config)) as store, store.begin() as tx:
         live = checkpoints.live(tx)
         assert live is not None
         newer = checkpoints.checkpoint_named(tx, "model-2").id
