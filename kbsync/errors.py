@@ -13,6 +13,7 @@
     ├── ModelError                  the base model could not be loaded, or its family is not supported
     ├── EditError                   a solve failed: singular system, contradiction, non-finite numbers
     │   └── NotFinite               a z, or a weight made of it, is NaN, infinite or beyond its type
+    │       └── BrokenTarget        a stored z is; it is forgotten, and the next sync solves it again
     ├── CheckpointError             a checkpoint could not be written, or is not what its manifest says
     ├── GateRefused                 the candidate failed the gate; the published model is untouched
     ├── NotRunning                  no daemon answers

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,9 +131,9 @@ def test_the_check_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 
     plain = memit.solution
 
-    def off(*args: Tensor) -> Solution:
-        right = plain(*args)
-        return Solution(1.01 * right.delta, right.directions)
+    def off(*args: Tensor, **named: bool) -> Solution:
+        right = plain(*args, **named)
+        return replace(right, delta=1.01 * right.delta)
 
     monkeypatch.setattr(memit, "solution", off)
     found = gpu_check.check(SIZES["llama-8b"], CPU)
