@@ -13,8 +13,9 @@ import torch
 
 from kbsync.checkpoint import durable
 from kbsync.checkpoint.manifest import Manifest, to_json
-from kbsync.checkpoint.tensors import is_finite, tensors_hash
+from kbsync.checkpoint.tensors import tensors_hash
 from kbsync.errors import CheckpointError
+from kbsync.lm.finite import is_finite
 from kbsync.lm.place import real_tensors
 
 MANIFEST = "kbsync-manifest.json"

@@ -11,6 +11,7 @@ import torch
 
 from kbsync.checkpoint.manifest import TensorEntry
 from kbsync.errors import CheckpointError
+from kbsync.lm.finite import is_finite
 from kbsync.lm.place import real_weight
 
 
@@ -36,11 +37,6 @@ def tensors_hash(tensors: Mapping[str, torch.Tensor]) -> str:
         flat = tensor.detach().cpu().contiguous().reshape(-1)  # (elements,)
         total.update(flat.view(torch.uint8).numpy().data)
     return total.hexdigest()
-
-
-def is_finite(tensor: torch.Tensor) -> bool:
-    """Whether the tensor has no NaN and no infinity."""
-    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
 
 
 def check_tensors(tensors: Mapping[str, torch.Tensor]) -> None:

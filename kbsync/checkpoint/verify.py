@@ -10,8 +10,9 @@ from safetensors.torch import load
 
 from kbsync.checkpoint.files import TENSORS, file_entry, file_problems
 from kbsync.checkpoint.manifest import Manifest, read_manifest
-from kbsync.checkpoint.tensors import entries, is_finite, tensors_hash
+from kbsync.checkpoint.tensors import entries, tensors_hash
 from kbsync.errors import CheckpointError
+from kbsync.lm.finite import is_finite
 from kbsync.lm.safetensors_header import read_header
 
 __all__ = ["TENSORS", "file_entry", "read_checkpoint", "verify"]
