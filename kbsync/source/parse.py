@@ -55,10 +55,13 @@ class Parsed:
 
 def entity_id(term: Term | None) -> str | None:
     """The id of a `wd:` IRI, or None for anything else."""
-    if term is None or term.kind != "uri" or not term.value.startswith(ENTITY):
-        return None
-    text = term.value.removeprefix(ENTITY)
-    return text if is_entity_id(text) else None
+    return _entity(term.value) if term is not None and term.kind == "uri" else None
+
+
+@lru_cache(maxsize=8192)  # a page names each of its items several times
+def _entity(iri: str) -> str | None:
+    text = iri.removeprefix(ENTITY)
+    return text if len(text) < len(iri) and is_entity_id(text) else None
 
 
 def statements(relation: str, rows: Iterable[Row], language: str | None = None) -> Parsed:
@@ -146,9 +149,8 @@ def integer(term: Term | None) -> int | None:
 def _note_version(versions: dict[str, tuple[int | None, datetime | None]], item: str, row: Row) -> None:
     """Keep the lowest revision and time: an endpoint that shows two is between them, to be read again."""
     revision, modified = integer(row.get("version")), moment(row.get("modified"))
-    old = versions.get(item)
-    if old is None or old == (revision, modified):  # nearly always
-        versions[item] = revision, modified
+    old = versions.setdefault(item, (revision, modified))
+    if old == (revision, modified):  # nearly always
         return
     old_revision, old_modified = old
     versions[item] = (
@@ -176,16 +178,16 @@ def _statement(
     """One statement from all its rows: earliest start, latest end, the least of contradicting values."""
     values = {_value(row.get("value"), language) for row in group}
     value, reason = min(values)
-    details = [text for row in group if (text := _detail(value.kind, row.get("detail")))]
+    details = [text for term in _told(group, "detail") if (text := _detail(value.kind, term))]
     if details:
         value = replace(value, detail=min(details))
     if len(values) > 1:
         counts["filtered: second value of one statement"] += len(values) - 1
     if reason:
         counts[reason] += 1
-    ranks = [_RANKS[row["rank"].value] for row in group if "rank" in row and row["rank"].value in _RANKS]
-    starts = [time for row in group if (time := moment(row.get("start"))) is not None]
-    ends = [time for row in group if (time := _end(row.get("end"))) is not None]
+    ranks = [_RANKS[term.value] for term in _told(group, "rank") if term.value in _RANKS]
+    starts = [time for term in _told(group, "start") if (time := moment(term)) is not None]
+    ends = [time for term in _told(group, "end") if (time := _end(term)) is not None]
     rank = min(ranks, default=Rank.NORMAL)  # by name: of contradicting ranks, deprecated wins
     return Statement(
         id=statement_id,
@@ -200,9 +202,14 @@ def _statement(
     )
 
 
+def _told(group: list[Row], name: str) -> list[Term]:
+    """What the rows say of one variable, where they bind it."""
+    return [row[name] for row in group if name in row]
+
+
 def _references(group: list[Row]) -> References:
     """What the statement query says in one word: `s`, `i`, or nothing where there is no reference."""
-    words = {row["references"].value for row in group if "references" in row}
+    words = {term.value for term in _told(group, "references")}
     return References.SOURCED if "s" in words else References.IMPORTED if words else References.NONE
 
 

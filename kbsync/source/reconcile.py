@@ -9,8 +9,10 @@ from kbsync.facts import Subjects
 from kbsync.settings import SourceSettings
 from kbsync.source import parse, queries
 from kbsync.source.client import SparqlClient
+from kbsync.source.page import Page
 from kbsync.source.paging import CHUNK, select_chunks
-from kbsync.source.pull import ALL, Page, Reader, everything
+from kbsync.source.pull import everything
+from kbsync.source.reader import ALL, Reader
 from kbsync.source.subjects import members
 
 

@@ -13,8 +13,9 @@ from kbsync.facts import Subjects, Touch
 from kbsync.settings import SourceSettings
 from kbsync.source.client import SparqlClient
 from kbsync.source.mutations import is_settled
+from kbsync.source.page import Page
 from kbsync.source.paging import CHUNK
-from kbsync.source.pull import ALL, Page, read_items
+from kbsync.source.reader import ALL, read_items
 
 
 def read_touched(

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from kbsync.facts import Cursor, Fact, Item, KnownFact, Rank, Statement, Value, ValueKind
 from kbsync.store import statements
 from kbsync.store.chunks import chunked
-from kbsync.store.mirror import fact_of
+from kbsync.store.differences import fact_of
 from kbsync.store.states import weight
 from kbsync.store.tables import CursorRow, EntityRow, FactRow, ReadingRow, StatementRow
 

@@ -16,7 +16,7 @@ from kbsync.errors import BadAnswer
 from kbsync.facts import Cursor, Watch
 from kbsync.source import pull as source
 from kbsync.source.client import SparqlClient
-from kbsync.source.pull import Page
+from kbsync.source.page import Page
 from kbsync.source.reconcile import read_again
 from kbsync.source.subjects import finds_any, members
 from kbsync.store import backfills, known

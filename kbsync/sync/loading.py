@@ -17,10 +17,10 @@ from pathlib import Path
 from kbsync.errors import ConfigError
 from kbsync.facts import UNTOLD_UNIT, Cursor, Item, Statement, Subjects, ValueKind
 from kbsync.source import parse
-from kbsync.source import pull as source
 from kbsync.source.dump import Dump, Format, open_dump, read
+from kbsync.source.page import Page
 from kbsync.source.staging import StagedPage, Staging
-from kbsync.store import backfills, known, mirror, runs
+from kbsync.store import backfills, entities, known, runs
 from kbsync.store.tables import RunStatus
 from kbsync.sync import watching
 from kbsync.sync.clock import now
@@ -136,7 +136,7 @@ class _Load:
         store, counts = self.bench.store, {}
         with store.begin() as tx:
             runs.stage_started(tx, self.run_id, "pull", now())
-            mirror.save_items(tx, now(), staging.items(self.relations).values())
+            entities.save(tx, now(), staging.items(self.relations).values())
         with self.bench.progress.stage("load", unit="subjects") as task:
             for relation in self.relations:
                 task.describe(relation)
@@ -157,20 +157,20 @@ class _Load:
             counts["subjects"] += len(staged.subjects)
             task.advance(len(staged.subjects))
         with store.begin() as tx:
-            take(tx, self.run_id, source.Page(relation, True, Cursor(at, "")), at, baseline=True)
+            take(tx, self.run_id, Page(relation, True, Cursor(at, "")), at, baseline=True)
             key = self.chosen[relation].key
             backfills.finish(tx, self.run_id, relation, key, now(), counts["subjects"])
             known.complete_first_pull(tx, self.run_id, relation, now())
         return counts
 
 
-def _page(staging: Staging, relation: str, staged: StagedPage, language: str) -> source.Page:
+def _page(staging: Staging, relation: str, staged: StagedPage, language: str) -> Page:
     parsed = parse.statements(relation, staged.rows, language)
     statements = tuple(_untold(one) for one in parsed.statements)
     parsed.counts["without a statement's record"] += sum(one.from_truthy_dump for one in statements)
     named = staging.items({*staged.subjects, *(one for s in statements for one in s.value.entities)})
     objects = sorted(named.keys() - set(staged.subjects))
-    return source.Page(
+    return Page(
         relation=relation,
         baseline=True,
         cursor=None,

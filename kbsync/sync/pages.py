@@ -7,8 +7,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from kbsync.facts import Pulled
-from kbsync.source import pull as source
-from kbsync.source.pull import Page
+from kbsync.source.page import Page, assemble, newest
 from kbsync.store import known, mirror, readings
 from kbsync.sync.clock import now
 
@@ -18,7 +17,7 @@ def take(tx: Session, run_id: int, page: Page, at: datetime, *, baseline: bool =
 
     What is older than the store's readings is left out and counted as `older`. `baseline`: a first pull.
     """
-    page = source.newest(page, readings.readings_of(tx, page.relation, page.subjects), at)
-    pulled = source.assemble(page, known.statements_of(tx, page.relation, page.subjects), now=at)
+    page = newest(page, readings.readings_of(tx, page.relation, page.subjects), at)
+    pulled = assemble(page, known.statements_of(tx, page.relation, page.subjects), now=at)
     mirror.apply(tx, run_id, now(), pulled, baseline=baseline)
     return pulled

@@ -10,7 +10,8 @@ import structlog
 from kbsync.errors import SourceError
 from kbsync.source import pull as source
 from kbsync.source.client import SparqlClient
-from kbsync.store import known, mirror
+from kbsync.source.reader import fetch_labels
+from kbsync.store import entities, known
 from kbsync.sync import streaming, watching
 from kbsync.sync.asking import asking
 from kbsync.sync.backfilling import Pulling
@@ -69,9 +70,9 @@ def _label_relations(bench: Workbench, client: SparqlClient) -> None:
         watched = watching.relations(tx, bench.settings)
         missing = set(watched) - set(known.labels(tx, watched))
     if missing:
-        found = source.fetch_labels(client, sorted(missing), bench.settings.source.language)
+        found = fetch_labels(client, sorted(missing), bench.settings.source.language)
         with bench.store.begin() as tx:
-            mirror.save_items(tx, now(), found.values())
+            entities.save(tx, now(), found.values())
 
 
 def pull_relation(

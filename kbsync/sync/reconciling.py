@@ -29,9 +29,10 @@ from kbsync.source import pull as source
 from kbsync.source import reconcile as full
 from kbsync.source.client import SparqlClient
 from kbsync.source.divergence import divergences, label_divergences, loses
-from kbsync.source.pull import Page
+from kbsync.source.page import Page, assemble, newest
+from kbsync.source.reader import fetch_labels
 from kbsync.source.subjects import NO_LONGER
-from kbsync.store import backfills, known, mirror, readings, reconciles
+from kbsync.store import backfills, entities, known, mirror, readings, reconciles
 from kbsync.store.reconciles import COMPLETE, Reconciled
 from kbsync.sync import watching
 from kbsync.sync.asking import asking
@@ -221,19 +222,19 @@ class _Pass:
         with self.bench.store.begin() as tx:
             standing = readings.readings_of(tx, self.relation, page.subjects)
             held, seen = known.statements_of(tx, self.relation, page.subjects), page.by_subject()
-            newest = source.newest(page, standing, self.at)
+            current = newest(page, standing, self.at)
             if wait:
-                for one in set(page.subjects) - set(newest.subjects):  # it is older, and says nothing of them
+                for one in set(page.subjects) - set(current.subjects):  # it is older, and says nothing of them
                     self.confirmed += len(held.get(one, ()))
-                for one in newest.subjects:
+                for one in current.subjects:
                     self.confirmed += len({s.id for s in held.get(one, ())} & {s.id for s in seen[one]})
-                losing = {one for one in newest.subjects if loses(held.get(one, ()), seen[one])}
+                losing = {one for one in current.subjects if loses(held.get(one, ()), seen[one])}
                 self.waiting |= losing
-                newest = newest.without(losing)
-            page, names = newest, known.named(tx, (*newest.items, *newest.labels))
+                current = current.without(losing)
+            page, names = current, known.named(tx, (*current.items, *current.labels))
             page, again = _news(page, held, seen, names, {k: r.revision for k, r in standing.items() if r.present})
             found = self._divergences(tx, page, held, seen, names)
-            pulled = source.assemble(page, held, now=self.at)
+            pulled = assemble(page, held, now=self.at)
             readings.touch(tx, self.relation, again, self.at)
             mirror.apply(tx, self.run_id, now(), pulled, baseline=False)
             reconciles.save_divergences(tx, self.run_id, now(), self.relation, found)
@@ -268,10 +269,10 @@ class _Pass:
 
     def _relation_label(self) -> None:
         """The relation's own label may have moved, too."""
-        item = source.fetch_labels(self.client, [self.relation], self.bench.settings.source.language)[self.relation]
+        item = fetch_labels(self.client, [self.relation], self.bench.settings.source.language)[self.relation]
         with self.bench.store.begin() as tx:
             found = label_divergences([item], known.named(tx, [item]))
-            mirror.save_items(tx, now(), [item])
+            entities.save(tx, now(), [item])
             reconciles.save_divergences(tx, self.run_id, now(), self.relation, found)
 
 

@@ -11,7 +11,7 @@ from kbsync.settings import SourceSettings
 from kbsync.source import pull
 from kbsync.source.client import SparqlClient
 from kbsync.source.diff import truthy
-from kbsync.source.pull import Page
+from kbsync.source.page import Page, assemble, newest
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -49,9 +49,9 @@ class Mirror:
 
     def take(self, page: Page, now: datetime) -> Pulled:
         """One page of the source, read at its time `now`: compared, stored, and what was stored."""
-        page = pull.newest(page, self.readings, now)
+        page = newest(page, self.readings, now)
         known = {subject: tuple(self.statements.get(subject, {}).values()) for subject in page.subjects}
-        pulled = pull.assemble(page, known, now)
+        pulled = assemble(page, known, now)
         self.commit(pulled)
         return pulled
 

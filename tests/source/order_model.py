@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 
 from kbsync.facts import Cursor, Item, Rank, Statement, Value, ValueKind
-from kbsync.source.pull import Page
+from kbsync.source.page import Page
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 RELATION = "P6"

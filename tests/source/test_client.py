@@ -168,6 +168,25 @@ def test_json_that_is_no_sparql_result_is_bad(settings_for: Make, answer: object
         SparqlClient(settings_for(faults.url, attempts=1)).select(QUERY)
 
 
+def test_typed_literals_of_the_first_draft_are_literals(settings_for: Make) -> None:
+    """Some servers still say `typed-literal`; a text that only looks like it stays as it is."""
+    said = '{"type": "typed-literal"}'
+    binding = {
+        "x": {"type": "typed-literal", "value": "5", "datatype": "urn:number"},
+        "y": {"value": said, "type": "literal"},
+        "z": {"type": "literal", "value": "typed-literal"},
+    }
+    body = json.dumps({"head": {"vars": ["x", "y", "z"]}, "results": {"bindings": [binding]}}).encode()
+    with serve(Answer(body=body)) as faults:
+        assert SparqlClient(settings_for(faults.url)).select(QUERY) == [
+            {
+                "x": Term("literal", "5", "urn:number"),
+                "y": Term("literal", said),
+                "z": Term("literal", "typed-literal"),
+            }
+        ]
+
+
 def test_bytes_that_are_not_utf8_are_bad(settings_for: Make) -> None:
     """A body in another encoding is a bad answer."""
     with serve(Answer(body=GOOD.replace(b"1", b"\xff\xfe"))) as faults, pytest.raises(BadAnswer):

@@ -16,7 +16,7 @@ from kbsync.source.client import SparqlClient
 from kbsync.source.embedded import EmbeddedWikidata
 from kbsync.source.guard import Guard
 from kbsync.source.mutations import Known, Mutation, decode, judge
-from kbsync.source.pull import assemble
+from kbsync.source.page import assemble
 from kbsync.source.stream import MutationStream
 from kbsync.source.touched import read_touched
 from kbsync.sync.reconcile import reconcile_once

@@ -18,6 +18,7 @@ from kbsync.source.client import SparqlClient
 from kbsync.source.embedded import EmbeddedWikidata
 from kbsync.source.guard import Guard
 from kbsync.source.picking import PAGES
+from kbsync.source.reader import fetch_labels
 from tests.source.faults import JSON_TYPE, Answer, serve
 from tests.source.mirror import Mirror
 from tests.source.triples import PREFIXES, lag, stamp, statement
@@ -139,7 +140,7 @@ def test_ids_are_asked_for_in_smaller_chunks(filled: EmbeddedWikidata, settings_
     with serve(through(filled, CUT["timeout"], 60)) as faults:
         settings = settings_for(faults.url, page_size=1000)
         ids = [f"Q{n}" for n in range(1000, 1000 + ITEMS)]
-        found = pull.fetch_labels(SparqlClient(settings), ids, "en")
+        found = fetch_labels(SparqlClient(settings), ids, "en")
         assert list(found) == ids
         assert all(item.revision == 1 for item in found.values())
         answered = [one for query in faults.queries if size_of(query) <= 60 for one in ids_of(query)]

@@ -14,6 +14,8 @@ from kbsync.settings import SourceSettings
 from kbsync.source import pull
 from kbsync.source.client import CutShort, Row, SparqlClient
 from kbsync.source.embedded import EmbeddedWikidata
+from kbsync.source.page import assemble
+from kbsync.source.reader import fetch_labels
 from tests.source.mirror import Mirror
 from tests.source.triples import PREFIXES, delete, edited, insert, lag, stamp, statement
 
@@ -72,7 +74,7 @@ def test_a_first_pull_is_all_statements_and_no_change(
     pages = list(pull.first_pull(client, "P6", pull.window_end(client, "P6"), settings))
     assert [page.subjects for page in pages] == [("Q11", "Q12"), ("Q13", "Q14"), ("Q15",), ()]
     assert [page.cursor for page in pages] == [None, None, None, Cursor(T0, "")]
-    pulled = pull.assemble(pages[0], {}, T0)
+    pulled = assemble(pages[0], {}, T0)
     assert pulled.changes == ()
     assert [s.id for s in pulled.statements] == ["Q11-A", "Q12-A"]
     assert pulled.items[0] == Item("Q11", "country 1", "en", 1, T0 - HOUR)
@@ -267,13 +269,13 @@ def test_edits_during_the_first_pull_are_in_the_first_tail(
     """The first cursor is the lag time from before the first page, so a later edit is not behind it."""
     mirror = Mirror("P6")
     pages = pull.first_pull(client, "P6", pull.window_end(client, "P6"), settings)
-    mirror.commit(pull.assemble(next(pages), {}, T0))
+    mirror.commit(assemble(next(pages), {}, T0))
     delete(filled, "s:Q11-A ps:P6 ?v")
     insert(filled, "s:Q11-A ps:P6 wd:Q39 .")
     edited(filled, "Q11", 100, T0 + HOUR)
     lag(filled, T0 + 2 * HOUR)
     for page in pages:
-        mirror.commit(pull.assemble(page, {}, T0))
+        mirror.commit(assemble(page, {}, T0))
     assert mirror.cursor == Cursor(T0, "")
     assert brief(mirror.pull(client, settings)) == [("replaced", "Q11", "Q21", "Q39")]
 
@@ -380,7 +382,7 @@ def test_deleted_and_merged_items_are_found_and_named(
     assert pages[0].fates == {"Q12": "item deleted", "Q13": "redirected to Q14"}
     assert pages[0].items == ()
     known = {item: tuple(rows.values()) for item, rows in mirror.statements.items()}
-    pulled = pull.assemble(pages[0], known, T0)
+    pulled = assemble(pages[0], known, T0)
     assert pulled.gone == (("Q12-A", "item deleted"), ("Q13-A", "redirected to Q14"))
     assert pulled.counts == {"redirected": 1, "retired": 2}
     assert [c.kind for c in pulled.changes] == [ChangeKind.RETIRED] * 2
@@ -563,7 +565,7 @@ def test_an_endpoint_that_fails_anywhere_leaves_a_state_to_go_on_from(
 def test_labels_of_properties_and_unknown_ids(filled: EmbeddedWikidata, client: SparqlClient) -> None:
     """Properties have labels too; an id that the source lacks comes back empty, not missing."""
     insert(filled, 'wd:P6 rdfs:label "head of government"@en .')
-    found = pull.fetch_labels(client, ["P6", "Q404"], "en")
+    found = fetch_labels(client, ["P6", "Q404"], "en")
     assert found["P6"].label == "head of government"
     assert found["Q404"] == Item("Q404", None, None, None, None)
 
@@ -577,4 +579,4 @@ def test_other_relations_of_a_subject_are_left_alone(
     heads.pull(client, settings)
     page = next(pull.first_pull(client, "P6", pull.window_end(client, "P6"), settings))
     known = {"Q11": tuple(heads.statements["Q11"].values())}
-    assert pull.assemble(page, known, T0).gone == ()
+    assert assemble(page, known, T0).gone == ()

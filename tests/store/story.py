@@ -24,6 +24,7 @@ from kbsync.store import (
     changes,
     checkpoints,
     endpoints,
+    entities,
     holds,
     known,
     mirror,
@@ -110,7 +111,7 @@ def _labels(tx: Session) -> None:
         "Q2": "Élisabeth Borne",
         "Q3": "Gabriel Attal",
     }
-    mirror.save_items(tx, later(0), [named(one, label) for one, label in names.items()])
+    entities.save(tx, later(0), [named(one, label) for one, label in names.items()])
 
 
 def _replacement(subject: str, old: str, new: str) -> Pulled:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import StatementError
 
-from kbsync.store import mirror, outcomes, runs
+from kbsync.store import entities, outcomes, runs
 from kbsync.store.chunks import chunked
 from kbsync.store.engine import Store
 from kbsync.store.known import labels
@@ -65,7 +65,7 @@ def test_users_sql_compares_times_with_text(store: Store) -> None:
 def test_characters_that_no_database_holds_are_replaced(store: Store) -> None:
     """NUL and half a surrogate pair become U+FFFD instead of stopping a pull."""
     with store.begin() as tx:
-        mirror.save_items(tx, NOON, [named("Q1", "a\0b\ud800c {} 日本")])
+        entities.save(tx, NOON, [named("Q1", "a\0b\ud800c {} 日本")])
     with store.read() as tx:
         assert labels(tx, ["Q1"]) == {"Q1": "a\ufffdb\ufffdc {} 日本"}
 

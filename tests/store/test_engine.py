@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import make_url, text
 
 from kbsync.errors import StoreError
-from kbsync.store import mirror
+from kbsync.store import entities
 from kbsync.store.connect import explain
 from kbsync.store.engine import Store, open_store
 from kbsync.store.tables import TriggerRow
@@ -48,7 +48,7 @@ def test_rows_of_a_block_that_raises_are_not_stored(store: Store) -> None:
 
     def stumble() -> None:
         with store.begin() as tx:
-            mirror.save_items(tx, NOON, [named("Q30", "United States")])
+            entities.save(tx, NOON, [named("Q30", "United States")])
             raise RuntimeError("midway")
 
     with pytest.raises(RuntimeError, match="midway"):

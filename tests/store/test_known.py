@@ -7,7 +7,7 @@ from dataclasses import replace
 from sqlalchemy.orm import Session
 
 from kbsync.facts import KnownFact, Rank, Statement, Value, ValueKind
-from kbsync.store import known, mirror
+from kbsync.store import entities, known, mirror
 from kbsync.store.engine import Store
 from tests.store.examples import NOON, fact, item, later, named, new_run, page, statement
 
@@ -81,7 +81,7 @@ def test_first_pull_is_complete_once(store: Store) -> None:
 def test_labels_of_those_that_have_one(store: Store) -> None:
     """Items without a label, and unknown ones, are not in the answer."""
     with store.begin() as tx:
-        mirror.save_items(tx, NOON, [named("Q1", "one"), named("Q2", None)])
+        entities.save(tx, NOON, [named("Q1", "one"), named("Q2", None)])
         assert known.labels(tx, ["Q1", "Q2", "Q3", "Q1"]) == {"Q1": "one"}
 
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kbsync.facts import Change, ChangeKind, Cursor, Fact, Pulled, Rank, Statement, Value, ValueKind
-from kbsync.store import changes, known, mirror
+from kbsync.store import changes, entities, known, mirror
 from kbsync.store.engine import Store, open_store
 from kbsync.store.tables import EntityRow, FactRow
 from tests.store.examples import NOON, all_rows, fact, item, later, named, new_run, page, pages, statement
@@ -182,8 +182,8 @@ def test_cursor_never_moves_back(store: Store) -> None:
 def test_labels_follow_revisions(store: Store, told: object, label: str | None, revision: int) -> None:
     """A newer revision wins, an older one is ignored, and a deleted item keeps its last label."""
     with store.begin() as tx:
-        mirror.save_items(tx, NOON, [named("Q1", "first", 5)])
-        mirror.save_items(tx, later(1), [told])  # type: ignore[list-item]
+        entities.save(tx, NOON, [named("Q1", "first", 5)])
+        entities.save(tx, later(1), [told])  # type: ignore[list-item]
     with store.read() as tx:
         row = tx.get_one(EntityRow, "Q1")
         assert (row.label, row.revision, row.seen_at) == (label, revision, NOON)

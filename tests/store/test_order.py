@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
 from kbsync.facts import Pulled, Statement
-from kbsync.source import pull
+from kbsync.source.page import assemble, newest
 from kbsync.store import known, mirror, readings
 from kbsync.store.engine import Store
 from kbsync.store.tables import Base, EntityRow
@@ -49,8 +49,8 @@ def take(tx: Session, look: Look) -> Pulled:
     """Store one page as the pull does: compared with the store and written in one transaction."""
     at = moment(look.time)
     found = page_of(look)
-    found = pull.newest(found, readings.readings_of(tx, RELATION, found.subjects), at)
-    pulled = pull.assemble(found, known.statements_of(tx, RELATION, found.subjects), at)
+    found = newest(found, readings.readings_of(tx, RELATION, found.subjects), at)
+    pulled = assemble(found, known.statements_of(tx, RELATION, found.subjects), at)
     mirror.apply(tx, 1, at, pulled, False)
     return pulled
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import make_url
 
 from kbsync.errors import StoreError
-from kbsync.store import mirror
+from kbsync.store import entities
 from kbsync.store.engine import Store, open_store
 from kbsync.store.query import run_sql
 from tests.store.examples import NOON, all_rows, named
@@ -36,7 +36,7 @@ FORBIDDEN = [
 def filled(store: Store) -> Store:
     """A store with three labels."""
     with store.begin() as tx:
-        mirror.save_items(tx, NOON, [named(f"Q{n}", f"item {n}") for n in (1, 2, 3)])
+        entities.save(tx, NOON, [named(f"Q{n}", f"item {n}") for n in (1, 2, 3)])
     return store
 
 

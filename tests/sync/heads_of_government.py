@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from kbsync.store import known, mirror
+from kbsync.store import entities, known, mirror
 from kbsync.store.engine import open_store
 from kbsync.store.runs import finish_run, start_run
 from kbsync.store.tables import RunStatus
@@ -43,5 +43,5 @@ def fill(url: str) -> None:
         known.complete_first_pull(tx, run, "P6", later(0))
         names = {"P6": "head of government", "Q901": SAID, "Q902": UNSAID}
         names |= {f"Q{10 + i}": country for i, country in enumerate(COUNTRIES)}
-        mirror.save_items(tx, later(0), [named(one, label) for one, label in names.items()])
+        entities.save(tx, later(0), [named(one, label) for one, label in names.items()])
         finish_run(tx, run, RunStatus.PUBLISHED, later(1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import math
 import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -72,6 +73,12 @@ class CleanText(TypeDecorator[str]):
         if value is None or (value.isascii() and "\0" not in value):  # nearly always; a tenth of a search's time
             return value
         return _UNCLEAN.sub("\ufffd", value)
+
+
+def is_clean(texts: Iterable[str | None]) -> bool:
+    """Whether `CleanText` keeps all of these as they are, as far as a look at them all at once can tell."""
+    together = "".join(filter(None, texts))
+    return together.isascii() and "\0" not in together
 
 
 class Real(TypeDecorator[float]):
