@@ -8,7 +8,7 @@ live set that still keeps it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -77,19 +77,30 @@ def sizes(most: int) -> list[int]:
     return [*steps, most]
 
 
-def bench_capacity(bench: Workbench, most: int, seed: int) -> tuple[Drawn, Sequence[Measured]]:
+def bench_capacity(
+    bench: Workbench,
+    most: int,
+    seed: int,
+    at: Sequence[int] = (),
+    keep: Callable[[Drawn, Sequence[Measured]], None] | None = None,
+) -> tuple[Drawn, Sequence[Measured]]:
     """Measure growing numbers of counterfactual edits, up to what is left of the first `most`.
 
-    Raises ConfigError when there are fewer.
+    `at`: the sizes to measure, where not the usual ones; of those beyond what is left, all that is left takes the
+    place. `keep` is called with the curve so far whenever a size is measured: the large ones take hours. Raises
+    ConfigError when there are fewer edits.
     """
     drawn = draw(bench, most, seed)
     requests = drawn.kept.requests
     base = ask_base(bench, requests)
-    curve = []
-    for size in sizes(len(requests)):
+    left = len(requests)
+    curve: list[Measured] = []
+    for size in sorted({min(one, left) for one in at}) or sizes(left):
         bench.progress.note(f"{size} edits")
         part = requests[:size]
         curve.append(measure(bench, part, base.of(part), drawn.solved.targets))
+        if keep is not None:
+            keep(drawn, curve)
     return drawn, curve
 
 

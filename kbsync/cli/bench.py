@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,9 @@ from kbsync.cli.bench_tables import (
 from kbsync.cli.state import State, json_option, pass_state
 from kbsync.cli.trust_tables import print_trust, trust_data
 from kbsync.errors import ConfigError
+
+if TYPE_CHECKING:
+    from kbsync.bench.quality import Drawn, Measured
 
 out_option = click.option(
     "--out", default=None, type=click.Path(dir_okay=False, path_type=Path), help="Also write the JSON to this file."
@@ -126,6 +129,16 @@ def quality(state: State, edits: int, seed: int, real: bool, generate: int, out:
         print_quality(result)
 
 
+def _counts(_ctx: click.Context, _parameter: click.Parameter, text: str | None) -> list[int]:
+    """`2500,5000` as numbers; without a text, none."""
+    if text is None:
+        return []
+    words = text.split(",")
+    if not all(word.strip().isascii() and word.strip().isdigit() and int(word) > 0 for word in words):
+        raise click.BadParameter(f"{text!r} is no list of whole numbers such as 5000,10000")
+    return [int(word) for word in words]
+
+
 @command.command("capacity", short_help="How many edits the model holds, as a curve.")
 @click.option("--upto", default=500, show_default=True, type=click.IntRange(1), help="Most edits to draw.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Which edits are drawn.")
@@ -139,13 +152,29 @@ def quality(state: State, edits: int, seed: int, real: bool, generate: int, out:
 @click.option(
     "--png", default=None, type=click.Path(dir_okay=False, path_type=Path), help="Draw the curve to this PNG file."
 )
+@click.option(
+    "--at",
+    default=None,
+    metavar="N,N,…",
+    callback=_counts,
+    help="How many edits to measure with, with commas between, instead of 50, 100, 200, 500, …",
+)
 @json_option
 @pass_state
-def capacity(state: State, upto: int, seed: int, out: Path | None, toml: Path | None, png: Path | None) -> None:
+def capacity(
+    state: State,
+    upto: int,
+    seed: int,
+    out: Path | None,
+    toml: Path | None,
+    png: Path | None,
+    at: list[int],
+) -> None:
     """Teach the model 50, 100, 200, 500, … counterfactual edits at once, and measure each time.
 
     z are solved once and used at every size. A law fitted to the curve says for each rule of the gate how many
-    edits keep it; the smallest of these numbers is the model's capacity.
+    edits keep it; the smallest of these numbers is the model's capacity. The large sizes take hours: --out is
+    written anew after each of them.
 
     \b
     Example:
@@ -158,12 +187,13 @@ def capacity(state: State, upto: int, seed: int, out: Path | None, toml: Path | 
     for name, path in (("--out", out), ("--toml", toml), ("--png", png)):
         check(path, name)
     with state.bench() as bench:
-        drawn, curve = curves.bench_capacity(bench, upto, seed)
-        fitted = curves.capacity(curve, bench.settings.gate)
-    result = {
-        "curve": [measured.as_json() for measured in curve], "capacity": fitted.as_json(), **drawn.as_json()
-    }  # fmt: skip
-    finish(out, result)
+
+        def result_of(drawn: Drawn, curve: Sequence[Measured]) -> dict[str, Any]:
+            fitted = curves.capacity(curve, bench.settings.gate).as_json()
+            return {"curve": [one.as_json() for one in curve], "capacity": fitted, **drawn.as_json()}
+
+        keep = (lambda *sofar: finish(out, result_of(*sofar))) if out is not None else None
+        result = result_of(*curves.bench_capacity(bench, upto, seed, at, keep))
     write(toml, section(result).encode(), "--toml")
     write(png, picture.draw(result) if png is not None else b"", "--png")
     if state.as_json:
@@ -173,14 +203,6 @@ def capacity(state: State, upto: int, seed: int, out: Path | None, toml: Path | 
 
 
 _SHARES = {"facts": "facts_share", "samples": "samples_share", "dataset": "dataset_share"}
-
-
-def _counts(_ctx: click.Context, _parameter: click.Parameter, text: str) -> list[int]:
-    """`2500,5000` as numbers."""
-    words = text.split(",")
-    if not all(word.strip().isascii() and word.strip().isdigit() and int(word) > 0 for word in words):
-        raise click.BadParameter(f"{text!r} is no list of whole numbers such as 5000,10000")
-    return [int(word) for word in words]
 
 
 def _mixes(_ctx: click.Context, _parameter: click.Parameter, texts: Sequence[str]) -> list[dict[str, float]]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kbsync.bench import capacity
 from kbsync.cli.bench_tables import ELSEWHERE
 from kbsync.evaluate.surroundings import said_elsewhere
 from kbsync.settings import load_settings
@@ -95,6 +97,24 @@ def test_capacity(call: Call, tmp_path: Path) -> None:
     assert "3 edits" in shown
     assert "neighborhood success, base model" in shown
     assert "room occupied" in shown
+
+
+def test_capacity_at_chosen_sizes(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those are measured, what lies beyond all edits is all of them, and the file is there from the first on."""
+    out = tmp_path / "capacity.json"
+    there: list[bool] = []
+    real = capacity.measure
+
+    def noted(*args: Any) -> capacity.Measured:
+        there.append(out.exists())
+        return real(*args)
+
+    monkeypatch.setattr(capacity, "measure", noted)
+    found = data(call("bench", "capacity", "--upto", "4", "--at", "99,2,1", "--out", str(out), "--json"))
+    left = 4 - found["known"]
+    assert [point["edits"] for point in found["curve"]] == sorted({1, 2, left})
+    assert there == [False, True, True]
+    assert "whole numbers" in call("bench", "capacity", "--at", "2,none").output
 
 
 def test_capacity_as_settings_and_as_a_picture(call: Call, tmp_path: Path, config: Path) -> None:
