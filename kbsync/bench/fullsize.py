@@ -1,7 +1,7 @@
 """Models of full size with random weights, and edits to put to them: for time and memory, with nothing to fetch.
 
 Only torch and transformers are imported here, so that a machine with an accelerator and no kbsync installed can run
-it: settings come from the text of `kbsync/settings.py`, whose own import would need more.
+it: settings come from the text of `kbsync/settings/`, whose own import would need more.
 """
 
 from __future__ import annotations
@@ -128,9 +128,9 @@ def _words(draw: random.Random, count: int) -> str:
 
 def default_settings(section: str, **changes: object) -> Any:
     """The defaults of a section of the settings, such as `Edit`, with `changes`, as an object with its fields."""
-    path = Path(__file__).resolve().parents[1] / "settings.py"
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    (table,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == f"{section}Settings")
+    files = (Path(__file__).resolve().parents[1] / "settings").glob("*.py")
+    found = (node for file in files for node in ast.parse(file.read_text(encoding="utf-8")).body)
+    (table,) = (n for n in found if isinstance(n, ast.ClassDef) and n.name == f"{section}Settings")
     values: dict[str, object] = {}
     for line in table.body:
         if (

@@ -73,12 +73,14 @@ def check_memory(settings: Settings) -> Iterator[Check]:
 def _numbers(settings: Settings) -> int:
     """How many numbers the base model has, by its files' headers; 0 where they are not at hand."""
     from kbsync.lm.folder import weights_of
+    from kbsync.settings import expanded
 
     if settings.model.base == "embedded":
         return EMBEDDED_NUMBERS
+    path = expanded(settings.model.base)
     try:
-        return sum(one.numbers for one in weights_of(Path(settings.model.base).expanduser()))
-    except (ModelError, OSError, RuntimeError):  # the model's own check tells
+        return sum(one.numbers for one in weights_of(path)) if path is not None else 0
+    except (ModelError, OSError):  # the model's own check tells
         return 0
 
 
@@ -104,10 +106,10 @@ def _memory(device: Any) -> tuple[float | None, float]:
 def _base(spec: str) -> Check:
     from kbsync.lm.folder import check_folder
     from kbsync.lm.load import EMBEDDED_PACKAGE
+    from kbsync.settings import expanded
 
-    try:
-        path = Path(spec).expanduser()
-    except RuntimeError:
+    path = expanded(spec)
+    if path is None:
         return Check("model", "fail", f"there is no such home folder as in {spec}", "write the path out")
     if spec == "embedded":
         if importlib.util.find_spec(EMBEDDED_PACKAGE) is None:

@@ -21,7 +21,7 @@ from kbsync.lm.folder import check_folder, check_memory
 from kbsync.lm.place import main_device
 from kbsync.lm.precision import quantiser, read_config, stored_in
 from kbsync.lm.rows import Encoder
-from kbsync.settings import ModelSettings
+from kbsync.settings import ModelSettings, expanded
 
 library_log.disable_default_handler()  # its words come out where ours do
 library_log.enable_propagation()
@@ -87,10 +87,9 @@ def find_folder(spec: str, cache: Path) -> Path:
     """
     if spec == "embedded":
         return gguf.convert(_embedded_file(), cache)
-    try:
-        path = Path(spec).expanduser()
-    except RuntimeError:
-        raise ModelError(f"model.base: there is no such home folder as in {spec!r}; write the path out") from None
+    path = expanded(spec)
+    if path is None:
+        raise ModelError(f"model.base: there is no such home folder as in {spec!r}; write the path out")
     if path.is_file():
         return gguf.convert(path, cache)
     if path.is_dir():

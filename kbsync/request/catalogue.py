@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kbsync.errors import ConfigError, one_line
 from kbsync.facts import is_item_id, is_property_id
-from kbsync.settings import Duration, ReferencePolicy
+from kbsync.settings import Duration, ReferencePolicy, read_toml
 
 MIN_PARAPHRASES = 3
 PLACE = "{}"
@@ -107,7 +107,8 @@ def load_catalogue(path: Path) -> Catalogue:
     Raises ConfigError with one line that names the file, the relation and the key.
     """
     relations: dict[str, Relation] = {}
-    for relation_id, table in _read(path).items():
+    missing = f"no relation catalogue at {path}; set watch.catalogue to one"
+    for relation_id, table in read_toml(path, missing, lambda error: _explain_toml(path, error)).items():
         where = one_line(f"{path}: {relation_id}")
         if not is_property_id(relation_id):
             raise ConfigError(f"{where} is not a property id such as P36")
@@ -126,23 +127,10 @@ def load_catalogue(path: Path) -> Catalogue:
     return Catalogue(MappingProxyType(relations))
 
 
-def _read(path: Path) -> dict[str, object]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"no relation catalogue at {path}; set watch.catalogue to one") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} can't be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:  # a relation that is there twice ends here
-        raise ConfigError(one_line(f"{path} is not valid TOML: {_name_duplicate(path, error)}")) from None
-    except ValueError:
-        raise ConfigError(f"{path} is not valid TOML: a number in it has thousands of digits") from None
-    except RecursionError:
-        raise ConfigError(f"{path} is nested too deep") from None
-
-
-def _name_duplicate(path: Path, error: tomllib.TOMLDecodeError) -> str:
+def _explain_toml(path: Path, error: ValueError) -> str:
     """tomllib gives the place only; for a table that is there twice, name the relation."""
+    if not isinstance(error, tomllib.TOMLDecodeError):
+        return "a number in it has thousands of digits"
     seen: set[str] = set()
     for name in re.findall(r"^\[\s*([^\]\s]+)\s*\]", path.read_text(encoding="utf-8"), re.MULTILINE):
         if name in seen:
