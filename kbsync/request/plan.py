@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from kbsync.facts import EditRequest, Fact, Held, KnownFact, Value, is_entity_id
@@ -28,6 +28,21 @@ LEFT_OUT = "left out by the gate"
 ROLLED_BACK = "rolled back"
 
 Group = tuple[str, str]  # (subject, relation)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known at the time `at`, of which the plan is a function.
+
+    `facts` are all truthy facts, with those of the baseline: they decide what is current, what is ambiguous, and
+    serve as neighbours. `previous` has the object before the current one; `labels` maps subjects, objects and
+    relations to their labels. Facts that ended before `at` are not current.
+    """
+
+    facts: Sequence[KnownFact]
+    previous: Mapping[Group, Value]
+    labels: Labels
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +87,36 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class Constraints:
+    """What earlier runs, and people, have found of the model, whatever the facts are.
+
+    `limit` is there when the model was found full; `kept_out` has the reasons why requests are held, by content
+    hash; `asides` are the groups that a rollback has settled, as long as they stand.
+    """
+
+    limit: Limit | None = None
+    kept_out: Mapping[str, str] = field(default_factory=dict)
+    asides: Sequence[Aside] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """How facts are said: the names of things, and the relations' sentences."""
+
+    labels: Labels
+    catalogue: Catalogue
+
+    def say(self, fact: Fact, old: Value | None) -> EditRequest | Held:
+        return verbalise(fact, self.labels, self.catalogue, old)
+
+    def policy(self, relation_id: str) -> Current:
+        try:
+            return self.catalogue.relation(relation_id, own_label(relation_id, self.labels)).current
+        except LookupError:
+            return Current.SINGLE  # its facts are held by `say`, which names the missing label
+
+
+@dataclass(frozen=True, slots=True)
 class _Candidate:
     """A fact that should be taught, if it can be said."""
 
@@ -80,50 +125,35 @@ class _Candidate:
 
 
 def plan(
-    known: Sequence[KnownFact],
-    previous: Mapping[Group, Value],
-    labels: Labels,
-    catalogue: Catalogue,
-    watch: WatchSettings,
-    neighbors: int,
-    now: datetime,
-    limit: Limit | None = None,
-    kept_out: Mapping[str, str] | None = None,
-    asides: Sequence[Aside] = (),
+    known: Known, catalogue: Catalogue, watch: WatchSettings, neighbors: int, constraints: Constraints
 ) -> Plan:
-    """Plan the live set from all truthy facts of the watched relations.
-
-    `known` includes the facts of the baseline: they decide what is current, what is ambiguous, and serve as
-    neighbours. `previous` has the object before the current one, by (subject, relation); `labels` maps
-    subjects, objects and relations to their labels; `neighbors` is the number of neighborhood prompts per
-    request; facts that ended before `now` are not current; `limit` is there when the model was found
-    full; `kept_out` has the reasons why requests are held whatever else is true of them, by content hash.
-    `asides` are the groups that a rollback has settled, as long as they stand.
-    """
+    """Plan the live set from what is known of the watched relations; `neighbors` is the number of neighborhood
+    prompts per request."""
+    words = _Words(known.labels, catalogue)
     watched = set(watch.relations)
     counts: Counter[str] = Counter()
     groups: dict[Group, list[KnownFact]] = {}
-    for one in known:
+    for one in known.facts:
         if one.fact.relation in watched:
             groups.setdefault((one.fact.subject, one.fact.relation), []).append(one)
         else:
             counts["not watched"] += 1
-    policies = {relation: _policy(relation, labels, catalogue) for relation in watched}
-    choices = {group: choose(facts, policies[group[1]], now) for group, facts in groups.items()}
-    ambiguous = _ambiguous(choices, labels)
+    policies = {relation: words.policy(relation) for relation in watched}
+    choices = {group: choose(facts, policies[group[1]], known.at) for group, facts in groups.items()}
+    ambiguous = _ambiguous(choices, known.labels)
     teach = watch.baseline == "teach"
 
     candidates: list[_Candidate] = []
     held: list[Held] = []
-    standing = {one.group: one for one in asides if one.group[1] in watched}
+    standing = {one.group: one for one in constraints.asides if one.group[1] in watched}
     ended = [group for group, one in standing.items() if group not in choices and one.disliked is not None]
     for group, choice in choices.items():
         _count(choice, counts)
-        old = _old(group, choice, previous, policies[group[1]])
+        old = _old(group, choice, known.previous, policies[group[1]])
         wanted, undecided = _split(choice, teach)
         counts["adopted"] += len(choice.live) - len(wanted) - len(undecided)
         aside = standing.get(group)
-        if aside is not None and _stands(aside, wanted, undecided, old, labels, catalogue):
+        if aside is not None and _stands(aside, wanted, undecided, old, words):
             stays = aside.kept.fact if aside.kept is not None else None
             held += [Held(one.fact, ROLLED_BACK) for one in (*wanted, *undecided) if one.fact != stays]
             continue
@@ -136,8 +166,9 @@ def plan(
 
     kept = [one.kept for group, one in standing.items() if group not in ended and one.kept is not None]
     ranked = sorted(candidates, key=lambda one: _rank(one, watch.priority))
-    requests = _requests(ranked, labels, catalogue, watch.max_live, limit, kept_out or {}, held, kept)
-    hood = _neighborhood(choices, ambiguous, [*(one for _, one in requests), *kept], labels, catalogue)
+    requests, left = _requests(ranked, words, watch.max_live, constraints, kept)
+    held += left
+    hood = _neighborhood(choices, ambiguous, [*(one for _, one in requests), *kept], words)
     live = [
         replace(request, neighborhood=hood.choose(request, candidate.old, neighbors))
         for candidate, request in requests
@@ -160,8 +191,7 @@ def _stands(
     wanted: Sequence[KnownFact],
     undecided: Sequence[KnownFact],
     old: Value | None,
-    labels: Labels,
-    catalogue: Catalogue,
+    words: _Words,
 ) -> bool:
     """Whether Wikidata still has what was disliked: the value, and where that is also what is kept, the words."""
     current = [one.fact for one in (*wanted, *undecided)]
@@ -170,21 +200,14 @@ def _stands(
     same = [fact for fact in current if fact.value == aside.disliked]
     if not same or aside.kept is None or aside.kept.fact != same[0]:
         return bool(same)
-    words = verbalise(same[0], labels, catalogue, old)
-    return isinstance(words, Held) or words.content_hash == aside.words
+    request = words.say(same[0], old)
+    return isinstance(request, Held) or request.content_hash == aside.words
 
 
 def _without(request: EditRequest, edited: Set[str]) -> EditRequest:
     """A request as it is stored, but for neighbors that are edited by now."""
     left = tuple(one for one in request.neighborhood if one.subject not in edited)
     return replace(request, neighborhood=left)
-
-
-def _policy(relation_id: str, labels: Labels, catalogue: Catalogue) -> Current:
-    try:
-        return catalogue.relation(relation_id, own_label(relation_id, labels)).current
-    except LookupError:
-        return Current.SINGLE  # its facts are held by verbalise, which names the missing label
 
 
 def _count(choice: Choice, counts: Counter[str]) -> None:
@@ -252,39 +275,39 @@ def _ambiguous(choices: Mapping[Group, Choice], labels: Labels) -> set[Group]:
 
 def _requests(
     ranked: Iterable[_Candidate],
-    labels: Labels,
-    catalogue: Catalogue,
+    words: _Words,
     max_live: int,
-    limit: Limit | None,
-    kept_out: Mapping[str, str],
-    held: list[Held],
+    constraints: Constraints,
     kept: Sequence[EditRequest],
-) -> list[tuple[_Candidate, EditRequest]]:
-    """Put the candidates into words, the first of them that fit beside what is `kept` anyway; the others are added
-    to `held`."""
+) -> tuple[list[tuple[_Candidate, EditRequest]], list[Held]]:
+    """Put the candidates into words, the first of them that fit beside what is `kept` anyway; the others are
+    held."""
     requests: list[tuple[_Candidate, EditRequest]] = []
+    held: list[Held] = []
+    limit, kept_out = constraints.limit, constraints.kept_out
     hashes = {request.content_hash for request in kept}
     room = max((limit.edits if limit is not None else max_live) - len(kept), 0)
     for candidate in ranked:
         fact = candidate.known.fact
-        words = verbalise(fact, labels, catalogue, candidate.old)
-        if isinstance(words, Held):
-            held.append(words)
+        request = words.say(fact, candidate.old)
+        if isinstance(request, Held):
+            held.append(request)
             continue
-        free = limit is None or words.content_hash in limit.known
-        if words.content_hash in kept_out:
-            held.append(Held(fact, kept_out[words.content_hash]))
-        elif words.content_hash in hashes:
+        content = request.content_hash
+        free = limit is None or content in limit.known
+        if content in kept_out:
+            held.append(Held(fact, kept_out[content]))
+        elif content in hashes:
             held.append(Held(fact, SAME_WORDS))
         elif len(requests) + len(kept) >= max_live:
             held.append(Held(fact, BEYOND_MAX_LIVE))
         elif not free and room == 0:
             held.append(Held(fact, MODEL_FULL))
         else:
-            hashes.add(words.content_hash)
-            requests.append((candidate, words))
+            hashes.add(content)
+            requests.append((candidate, request))
             room -= not free
-    return requests
+    return requests, held
 
 
 def _rank(candidate: _Candidate, priority: Mapping[str, int]) -> tuple[int, float, tuple[int, str, str, Value]]:
@@ -305,8 +328,7 @@ def _neighborhood(
     choices: Mapping[Group, Choice],
     ambiguous: set[Group],
     requests: Sequence[EditRequest],
-    labels: Labels,
-    catalogue: Catalogue,
+    words: _Words,
 ) -> Neighborhood:
     """Index the facts that can serve as neighbours: decided, unambiguous, and of subjects left unedited."""
     relations = {request.fact.relation for request in requests}
@@ -316,4 +338,4 @@ def _neighborhood(
         for group, choice in choices.items()
         if group[1] in relations and len(choice.live) == 1 and choice.current and group not in ambiguous
     )
-    return Neighborhood.build(single, edited, labels, catalogue)
+    return Neighborhood.build(single, edited, words.labels, words.catalogue)

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from kbsync.facts import EditRequest, Fact, KnownFact, Value
-from kbsync.request.plan import LEFT_OUT, QUARANTINED, ROLLED_BACK, Aside, Plan
+from kbsync.request.plan import LEFT_OUT, QUARANTINED, ROLLED_BACK, Aside, Constraints, Known, Plan
 from kbsync.request.plan import plan as plan_live_set
 from kbsync.store import asides, changes, checkpoints, holds, known, quarantines, requests, runs, trust
 from kbsync.store.requests import StoredRequest
@@ -63,20 +63,18 @@ def _planned(bench: Workbench, tx: Session) -> tuple[Trusted, Plan]:
     previous = known.previous_values(tx, watch.relations)
     labels = _labels(tx, facts, previous.values(), watch.relations)
     at = _source_time(tx, watch.relations)
-    room = limit(bench, tx)
-    out, aside = _kept_out(bench, tx), _asides(tx)
+    constraints = Constraints(limit(bench, tx), _kept_out(bench, tx), _asides(tx))
 
     def once(waiting: Iterable[Fact]) -> tuple[Trusted, Plan]:
         found = trusting.trusted(tx, settings, bench.catalogue, facts, labels, at, waiting)
         before = known.previous_values(tx, watch.relations, found.standing, found.never)
+        basis = Known(found.known, before, found.labels, at)
         neighbors = bench.settings.evaluate.neighbors
-        result = plan_live_set(
-            found.known, before, found.labels, bench.catalogue, watch, neighbors, at, room, out, aside
-        )
-        return found, result
+        return found, plan_live_set(basis, bench.catalogue, watch, neighbors, constraints)
 
     found, result = once(())
-    beyond = _beyond(bench, tx, found, result, {one.kept.fact for one in aside if one.kept is not None})
+    kept = {one.kept.fact for one in constraints.asides if one.kept is not None}
+    beyond = _beyond(bench, tx, found, result, kept)
     return once(beyond) if beyond else (found, result)
 
 

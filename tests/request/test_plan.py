@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kbsync.facts import Fact, Held, KnownFact, Value, ValueKind
-from kbsync.request.plan import Aside, Limit, Plan, plan
+from kbsync.request.plan import Aside, Constraints, Known, Limit, Plan, plan
 from kbsync.settings import WatchSettings
 from tests.request.facts_of import NOW, PULLED, item, known, shipped, watch
 
@@ -34,7 +34,8 @@ def planned(
 ) -> Plan:
     relations = sorted({one.fact.relation for one in facts})
     watched = settings or watch(*relations)
-    return plan(facts, previous or {}, labels, shipped(), watched, neighbors, now, kept_out=kept_out, asides=asides)
+    basis = Known(facts, previous or {}, labels, now)
+    return plan(basis, shipped(), watched, neighbors, Constraints(None, kept_out or {}, asides))
 
 
 def wanted(result: Plan) -> dict[str, str]:
@@ -408,7 +409,7 @@ def full(edits: int, *free: str, max_live: int = 1000, **priority: int) -> Plan:
     settings = watch("P6", "P36", max_live=max_live).model_copy(update={"priority": priority})
     hashes = {one.fact.subject: one.content_hash for one in planned(crowded(), labels=LANDS).wanted}
     limit = Limit(edits, frozenset(hashes[subject] for subject in free))
-    return plan(crowded(), {}, LANDS, shipped(), settings, 0, NOW, limit)
+    return plan(Known(crowded(), {}, LANDS, NOW), shipped(), settings, 0, Constraints(limit))
 
 
 def subjects(result: Plan) -> set[str]:
@@ -463,15 +464,19 @@ def test_a_full_models_plan_is_a_function_of_the_facts(
     what a larger one keeps, and the counts add up to the facts."""
     facts, labels, previous = world
     chosen = watch("P6", "P19", "P27", "P36").model_copy(update={"priority": {"P19": priority}})
-    whole = plan(facts, previous, labels, shipped(), chosen, 2, NOW)
+
+    def held_by(facts: Sequence[KnownFact], limit: Limit | None) -> Plan:
+        return plan(Known(facts, previous, labels, NOW), shipped(), chosen, 2, Constraints(limit))
+
+    whole = held_by(facts, None)
     known_hashes = frozenset(one.content_hash for one in whole.wanted[:2]) if knows else frozenset()
-    first = plan(facts, previous, labels, shipped(), chosen, 2, NOW, Limit(edits, known_hashes))
+    first = held_by(facts, Limit(edits, known_hashes))
     shuffled = list(facts)
     rng.shuffle(shuffled)
-    assert plan(shuffled, previous, labels, shipped(), chosen, 2, NOW, Limit(edits, known_hashes)) == first
+    assert held_by(shuffled, Limit(edits, known_hashes)) == first
     hashes = {one.content_hash for one in first.wanted}
     assert len(hashes - known_hashes) == min(edits, len(whole.wanted) - len(known_hashes))
     assert known_hashes <= hashes <= {one.content_hash for one in whole.wanted}
-    more = plan(facts, previous, labels, shipped(), chosen, 2, NOW, Limit(edits + 1, known_hashes))
+    more = held_by(facts, Limit(edits + 1, known_hashes))
     assert hashes <= {one.content_hash for one in more.wanted}
     assert sum(first.counts.values()) == len(facts)
