@@ -35,7 +35,7 @@ POINTS = frozenset(
     {f"stage.{stage}.{edge}" for stage in _STAGES for edge in ("begin", "end")}
     | {f"{step}.{edge}" for step in _STEPS for edge in ("before", "after")}
 )
-_OWN = ("kbsync.failpoints", "kbsync.store.engine", "kbsync.checkpoint.durable", "contextlib")
+_OWN = ("kbsync.failpoints", "kbsync.store.engine", "kbsync.disk", "kbsync.checkpoint.durable", "contextlib")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,7 @@
-"""Files that are whole or absent: one writer per folder, temporary folders, fsync, and a rename at the end.
+"""Folders that are whole or absent: one writer per folder, and temporary folders that are renamed at the end.
 
-POSIX promises that a rename is atomic, but not that it is on the disk: the file, then its folder, have to be
-synced (`man 2 fsync`). A folder under construction has a name that starts with `.tmp-`; whoever holds the
-folder's lock may remove all of those, since their writers are gone.
+A folder under construction has a name that starts with `.tmp-`; whoever holds the folder's lock may remove all of
+those, since their writers are gone.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from kbsync import failpoints
 from kbsync.errors import CheckpointError
 
 TEMPORARY = ".tmp-"
@@ -70,32 +68,6 @@ def remove(path: Path) -> None:
     else:
         with contextlib.suppress(OSError):
             path.unlink()
-
-
-def fsync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk."""
-    failpoints.hit("fsync.before")
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    failpoints.hit("fsync.after")
-
-
-def rename(source: Path, target: Path) -> None:
-    """Rename in one step; a file or a link that has the name is replaced, an empty folder too."""
-    failpoints.hit("rename.before")
-    source.replace(target)
-    failpoints.hit("rename.after")
-
-
-def fsync_tree(folder: Path) -> None:
-    """Sync every file below `folder`, then the folders from the inside out."""
-    for inner, _, names in os.walk(folder, topdown=False):
-        for name in names:
-            fsync(Path(inner, name))
-        fsync(Path(inner))
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from kbsync import disk
 from kbsync.checkpoint import durable
 from kbsync.checkpoint.manifest import Manifest, to_json
 from kbsync.checkpoint.tensors import tensors_hash
@@ -44,9 +45,9 @@ def export(model: Any, tokenizer: Any, out_dir: Path, manifest: Manifest) -> Pat
         raise CheckpointError(f"{out_dir.parent} can't be made: {error.strerror}") from None
     with durable.build(out_dir.parent, out_dir.name, needed) as building:
         _fill(building, model, tokenizer, manifest)
-        durable.fsync_tree(building)
-        durable.rename(building, out_dir)  # onto nothing or an empty folder
-        durable.fsync(out_dir.parent)
+        disk.fsync_tree(building)
+        disk.rename(building, out_dir)  # onto nothing or an empty folder
+        disk.fsync(out_dir.parent)
     return out_dir
 
 

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import Collection
 from pathlib import Path
 
+from kbsync import disk
 from kbsync.checkpoint import durable
 from kbsync.checkpoint.manifest import FILE_NAME, is_plain_name
 from kbsync.errors import CheckpointError
@@ -46,7 +47,7 @@ def _point(folder: Path, name: str | None) -> None:
     before = str(link.readlink()) if link.is_symlink() else None
     try:
         _replace_link(link, name)
-        durable.fsync(folder)
+        disk.fsync(folder)
     except OSError as error:
         with contextlib.suppress(OSError):
             _replace_link(link, before)
@@ -60,7 +61,7 @@ def _replace_link(link: Path, name: str | None) -> None:
     new = durable.temporary(link.parent, LIVE)
     try:
         new.symlink_to(name)
-        durable.rename(new, link)
+        disk.rename(new, link)
     finally:
         durable.remove(new)  # renamed, it is not there any more
 
@@ -119,8 +120,8 @@ def prune(folder: Path, gone: Collection[str]) -> list[str]:
         try:
             for name in found:
                 # out of sight in one step, so that nobody meets half a checkpoint
-                durable.rename(folder / name, durable.temporary(folder, "pruned"))
-            durable.fsync(folder)
+                disk.rename(folder / name, durable.temporary(folder, "pruned"))
+            disk.fsync(folder)
         except OSError as error:
             raise CheckpointError(f"{folder} could not be pruned: {error.strerror}") from None
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from kbsync import failpoints
+from kbsync import disk, failpoints
 from kbsync.checkpoint import durable
 from kbsync.checkpoint.manifest import FILE_NAME, Manifest, from_json, is_plain_name, read_manifest, to_json
 from kbsync.checkpoint.publish import LIVE, leads_nowhere, live
@@ -52,28 +52,28 @@ def _fill(building: Path, stored: dict[str, torch.Tensor], manifest: Manifest) -
     save_file(stored, file, metadata={"format": "pt"})
     failpoints.hit("write.after")
     file.chmod(durable.file_mode(building))  # safetensors keeps its files to their owner
-    durable.fsync(file)
+    disk.fsync(file)
     text = to_json(replace(manifest, files={TENSORS: file_entry(file)}))
     from_json(text, "what was to be written")  # nobody should find out later that it can't be read
     failpoints.hit("write.before")
     (building / FILE_NAME).write_text(text, encoding="utf-8")
     failpoints.hit("write.after")
-    durable.fsync(building / FILE_NAME)
-    durable.fsync(building)
+    disk.fsync(building / FILE_NAME)
+    disk.fsync(building)
 
 
 def _put(building: Path, target: Path) -> None:
     """Rename into place. What had the name becomes temporary first, since no rename replaces a full folder."""
     old = durable.temporary(target.parent, "old")
     if target.is_symlink() or target.exists():
-        durable.rename(target, old)
+        disk.rename(target, old)
     try:
-        durable.rename(building, target)
+        disk.rename(building, target)
     except OSError:
         if old.exists():
             old.rename(target)
         raise
-    durable.fsync(target.parent)
+    disk.fsync(target.parent)
 
 
 def _keep_published(target: Path, wanted: Manifest) -> Path:

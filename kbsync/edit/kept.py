@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from kbsync import failpoints
+from kbsync import disk, failpoints
 from kbsync.errors import EditError
 
 
@@ -23,9 +23,7 @@ def write(path: Path, tensors: Mapping[str, Tensor]) -> None:
         failpoints.hit("write.before")
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
         failpoints.hit("write.after")
-        failpoints.hit("rename.before")
-        temporary.replace(path)
-        failpoints.hit("rename.after")
+        disk.rename(temporary, path)
     except (OSError, SafetensorError) as error:
         raise EditError(f"the covariance can't be written to {path}: {error}") from None
     finally:

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from kbsync import failpoints
+from kbsync import disk
 from kbsync.errors import ModelError, one_line
 from kbsync.lm.gguf_header import check_gguf
 from kbsync.lm.precision import note_source
@@ -40,9 +40,7 @@ def convert(gguf: Path, cache: Path) -> Path:
         raise ModelError(f"model.cache: nothing can be written to {folder.parent}: {error}") from None
     try:
         _write(gguf, temporary)
-        failpoints.hit("rename.before")
-        temporary.replace(folder)
-        failpoints.hit("rename.after")
+        disk.rename(temporary, folder)
     except OSError as error:
         if (folder / "config.json").exists():  # another process was faster
             return folder

@@ -6,7 +6,6 @@ A PostgreSQL server has tools of its own for that, which know more than we do.
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import sqlite3
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from urllib.parse import quote
 
 from sqlalchemy import URL
 
+from kbsync import disk
 from kbsync.errors import StoreError
 from kbsync.store import schema
 from kbsync.store.connect import parse_url, place
@@ -104,13 +104,13 @@ def _copy(source: Path, target: Path) -> None:
                 old.backup(new)
                 new.execute("PRAGMA journal_mode=DELETE")  # one file, without a log beside it
             check(building)
-            _fsync(building)
+            disk.fsync(building)
             if target.exists():
                 _fold(target)
             for log in ("-wal", "-shm"):
                 target.with_name(target.name + log).unlink(missing_ok=True)
-            building.replace(target)
-            _fsync(target.parent)
+            disk.rename(building, target)
+            disk.fsync(target.parent)
     finally:
         for left in (building, building.with_name(building.name + "-journal")):
             with contextlib.suppress(OSError):
@@ -145,11 +145,3 @@ def _explained(file: Path) -> Iterator[None]:
         raise StoreError(f"{file} can't be copied or read: {error}") from None
     except OSError as error:
         raise StoreError(f"{file} can't be written: {error.strerror}") from None
-
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kbsync.checkpoint import durable
+from kbsync import disk
 from kbsync.edit.memit import Editor
 from kbsync.errors import Stopped
 from kbsync.facts import Subjects
@@ -54,7 +54,7 @@ POINTS: dict[str, tuple[object, str, dict[str, Any]]] = {
     "between two batches": (solving, "_solve_batch", {"call": 2}),
     "a batch solved, not stored": (targets, "save_solved_batch", {}),
     "a batch stored, its transaction open": (targets, "save_solved_batch", {"after": True}),
-    "in the middle of the checkpoint's files": (durable, "fsync", {}),
+    "in the middle of the checkpoint's files": (disk, "fsync", {}),
     "files written, no row": (publishing.checkpoints, "add_candidate", {}),
     "a row, not published": (publishing.checkpoints, "publish", {}),
     "published, its transaction open": (
