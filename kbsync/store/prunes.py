@@ -28,7 +28,8 @@ def remove_outcomes(tx: Session, run_id: int) -> int:
 
 
 def carry_out(tx: Session, found: Survey, at: datetime) -> None:
-    """Remove what `survey` found in this very transaction, and mark the checkpoints: their files go next."""
+    """Remove what `survey` found in this very transaction, and mark the checkpoints: their files go next. Of runs
+    whose outcomes went before, what has been superseded since goes as well."""
     for run in found.outcomes:
         remove_outcomes(tx, run)
     for chunk in chunked(one.id for one in found.checkpoints):

@@ -98,15 +98,29 @@ class Survey:
         return sum(one.bytes for one in self.checkpoints) + rows + self.run_bytes
 
 
-def survey(tx: Session, keep: Retention, at: datetime) -> Survey:
-    """What could go now. Reads only."""
+def survey(
+    tx: Session, keep: Retention, at: datetime, outcomes: dict[int, tuple[int, int]] | None = None
+) -> Survey:
+    """What could go now. Reads only. `outcomes` is what `outcomes_beyond` found before, where it was asked: to find
+    them reads the most."""
     held = _needed_checkpoints(tx)
     gone = _checkpoints(tx, keep.checkpoints, at, held)
-    evaluations = set(tx.scalars(select(CheckpointRow.run_id).where(CheckpointRow.id.in_(held))))
-    outcomes = _outcomes(tx, keep.outcomes, at, evaluations)
+    evaluations = _evaluations(tx, held)
+    if outcomes is None:
+        outcomes = _outcomes(tx, keep.outcomes, at, evaluations)
     targets = _targets(tx, keep.targets, at, {one.id for one in gone})
     thinned, runs, size = _runs(tx, keep.runs, at, evaluations, outcomes, targets)
     return Survey(tuple(gone), outcomes, tuple(targets), tuple(thinned), runs, size)
+
+
+def outcomes_beyond(tx: Session, keep: Retention, at: datetime) -> dict[int, tuple[int, int]]:
+    """The part of a survey that is about outcomes: their rows and bytes, by run. Reads only."""
+    return _outcomes(tx, keep.outcomes, at, _evaluations(tx, _needed_checkpoints(tx)))
+
+
+def _evaluations(tx: Session, held: Collection[int]) -> set[int]:
+    """The runs that measured these checkpoints."""
+    return set(tx.scalars(select(CheckpointRow.run_id).where(CheckpointRow.id.in_(held))))
 
 
 def _needed_checkpoints(tx: Session) -> set[int]:

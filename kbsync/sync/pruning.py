@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+from sqlalchemy.orm import Session
 
 from kbsync.checkpoint import publish as links
 from kbsync.errors import LeaseHeld
@@ -51,12 +53,7 @@ def look(store: Store, settings: Settings) -> Pruned:
     there = links.checkpoints(folder)  # before the rows: a run that writes one meanwhile is not taken for dead
     with store.read() as tx:
         found = retention.survey(tx, retention_of(settings.retention), now())
-        running = runs.running(tx)
-        known = {one.name for one in checkpoints.checkpoints(tx)}
-        last = max((run.id for run in runs.runs(tx, limit=1)), default=0)
-        lost = prunes.without_files(tx)
-    candidates = () if running is not None else _unknown(there, known, last)
-    strays = tuple(folder / name for name in there if name in lost or name in candidates)
+        strays = _strays(tx, folder, there)
     return Pruned(found, strays, sum(_size(one) for one in strays))
 
 
@@ -71,21 +68,34 @@ def prune(store: Store, settings: Settings, by: str) -> Pruned:
         running = runs.running(tx)
     if running is not None:
         raise LeaseHeld(f"run {running.id} is under way; prune again once it has ended")
-    before = look(store, settings)
-    for run in before.survey.outcomes:  # each for itself, so that no writer waits for all of them
+    keep, folder = retention_of(settings.retention), settings.checkpoint.folder
+    there = links.checkpoints(folder)  # before the rows, as above
+    with store.read() as tx:
+        outcomes = retention.outcomes_beyond(tx, keep, now())
+        strays = _strays(tx, folder, there)
+    size = sum(_size(one) for one in strays)
+    for run in outcomes:  # each for itself, so that no writer waits for all of them
         with store.begin() as tx:
             prunes.remove_outcomes(tx, run)
-    keep = retention_of(settings.retention)
     with store.begin() as tx:
-        found = retention.survey(tx, keep, now())
+        found = retention.survey(tx, keep, now(), outcomes)
         prunes.carry_out(tx, found, now())
-        found = replace(found, outcomes={**found.outcomes, **before.survey.outcomes})
         if keep.runs.age is not None:
             prunes.forget_daemons(tx, now() - keep.runs.age)
         prunes.note(tx, by, now(), found)
-    _remove([Path(one.path) for one in found.checkpoints] + list(before.strays))
-    links.sweep(settings.checkpoint.folder)
-    return replace(before, survey=found)
+    _remove([*(Path(one.path) for one in found.checkpoints), *strays])
+    links.sweep(folder)
+    return Pruned(found, strays, size)
+
+
+def _strays(tx: Session, folder: Path, there: Sequence[str]) -> tuple[Path, ...]:
+    """What lies among the checkpoints without being one: what was pruned, and candidates of runs that died."""
+    lost = prunes.without_files(tx)
+    if runs.running(tx) is None:
+        known = {one.name for one in checkpoints.checkpoints(tx)}
+        last = max((run.id for run in runs.runs(tx, limit=1)), default=0)
+        lost |= _unknown(there, known, last)
+    return tuple(folder / name for name in there if name in lost)
 
 
 def _unknown(there: Sequence[str], known: set[str], last: int) -> set[str]:
