@@ -17,7 +17,7 @@ from kbsync import __version__
 from kbsync.errors import StoreError
 from kbsync.serve.collect import Sample, samples
 from kbsync.serve.families import BY_NAME, FAMILIES
-from kbsync.serve.health import reasons
+from kbsync.serve.health import reasons_in
 from kbsync.serve.view import LEADER, SERVER, STANDBY, View
 from kbsync.store.connect import parse_url
 from kbsync.store.schema import head
@@ -53,12 +53,15 @@ class _Figures(Collector):
         """The families that have samples, in the order of the table."""
         began = time.perf_counter()
         found: list[Sample] = [*_of_process(self._view)]
+        up = ready = False
         try:
             with self._view.door.read() as tx:
+                ready = not reasons_in(tx, self._view)
                 found += samples(tx, now())
-            found.append(("kbsync_store_up", {}, 1))
-        except StoreError:
-            found.append(("kbsync_store_up", {}, 0))
+            up = True
+        except StoreError:  # a figure, too
+            pass
+        found += [("kbsync_store_up", {}, float(up)), ("kbsync_ready", {}, float(ready))]
         found.append(("kbsync_scrape_seconds", {}, time.perf_counter() - began))
         return families(found)
 
@@ -86,7 +89,6 @@ def _of_process(view: View) -> Iterator[Sample]:
         yield "kbsync_role", {"role": role}, float(view.role == role)
     if view.pulse is not None:
         yield "kbsync_stalled_seconds", {}, view.pulse.age_s()
-    yield "kbsync_ready", {}, float(not reasons(view))
     yield "kbsync_threads", {}, threading.active_count()
     for code, count in sorted(view.answers.copy().items()):
         yield "kbsync_http_answers_total", {"code": str(code)}, count

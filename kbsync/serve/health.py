@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from sqlalchemy.orm import Session
+
 from kbsync.checkpoint.manifest import FILE_NAME
 from kbsync.errors import StoreError
 from kbsync.serve.view import LEADER, SERVER, View
@@ -23,20 +25,26 @@ def hung(view: View) -> str | None:
 
 def reasons(view: View) -> list[str]:
     """Why `/readyz` says no; an empty list when nothing speaks against it."""
-    return list(_reasons(view))
-
-
-def _reasons(view: View) -> Iterator[str]:
-    stalled = hung(view)
-    if stalled is not None:
-        yield stalled
     try:
         with view.door.read() as tx:
-            live = checkpoints.live(tx)
-            leader = daemons.up(tx, now())
+            return reasons_in(tx, view)
     except StoreError as error:
-        yield str(error)
-        return
+        return [*_stalled(view), str(error)]
+
+
+def reasons_in(tx: Session, view: View) -> list[str]:
+    """The same, by a transaction on the store that is open already."""
+    return [*_stalled(view), *_lacking(tx, view)]
+
+
+def _stalled(view: View) -> list[str]:
+    why = hung(view)
+    return [] if why is None else [why]
+
+
+def _lacking(tx: Session, view: View) -> Iterator[str]:
+    live = checkpoints.live(tx)
+    leader = daemons.up(tx, now())
     model = live.checkpoint if live is not None else None
     if model is not None and model.damage is not None:
         yield f"the live model is damaged: {model.damage}; the next sync builds it again"
