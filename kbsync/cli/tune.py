@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from kbsync.cli import show
+from kbsync.cli.out import check, write
 from kbsync.cli.scatter import scatter
 from kbsync.cli.state import State, json_option, pass_state
 from kbsync.errors import ConfigError
@@ -78,11 +79,7 @@ def command(
     with state.bench() as bench:
         result = tune(bench, edits, seed, space).as_json()
     result["toml"] = section(result)
-    if out is not None:
-        try:
-            out.write_text(result["toml"], encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"--out: {out} can't be written: {error.strerror}") from None
+    write(out, result["toml"].encode(), "--out")
     if state.as_json:
         show.as_json(result)
     else:
@@ -96,12 +93,9 @@ _NONE_ALLOWED = "none of the settings kept within the limits; the ones chosen br
 
 def _check(out: Path | None, force: bool) -> None:
     """Raise ConfigError before minutes of work when the file must not, or can't, be written."""
-    if out is None:
-        return
-    if out.exists() and not force:
+    if out is not None and out.exists() and not force:
         raise ConfigError(f"--out: {out} is there already; name another file, or replace it with --force")
-    if not out.absolute().parent.is_dir():
-        raise ConfigError(f"--out: there is no folder {out.absolute().parent}")
+    check(out)
 
 
 def section(result: Mapping[str, Any]) -> str:
