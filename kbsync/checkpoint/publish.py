@@ -17,13 +17,18 @@ from kbsync.errors import CheckpointError
 LIVE = "live"
 
 
+def check_name(name: str) -> None:
+    """Raise CheckpointError for a name that is more than a name, or the link's."""
+    if not is_plain_name(name) or name == LIVE:
+        raise CheckpointError(f"{name!r} can't name a checkpoint: use letters, digits, '.', '_' and '-'")
+
+
 def publish(folder: Path, name: str, checked: bool = False) -> None:
     """Make `folder/name` the live checkpoint. `checked`: it was just found to be whole.
 
     Raises CheckpointError, and leaves the old one live, when it is not whole or the disk fails.
     """
-    if not is_plain_name(name) or name == LIVE:
-        raise CheckpointError(f"{name!r} can't name a checkpoint: use letters, digits, '.', '_' and '-'")
+    check_name(name)
     if not checked:
         from kbsync.checkpoint.verify import verify  # torch, which asking what is live does not need
 

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from kbsync import disk, failpoints
 from kbsync.checkpoint import durable
-from kbsync.checkpoint.manifest import FILE_NAME, Manifest, from_json, is_plain_name, read_manifest, to_json
-from kbsync.checkpoint.publish import LIVE, leads_nowhere, live
+from kbsync.checkpoint.manifest import FILE_NAME, Manifest, from_json, read_manifest, to_json
+from kbsync.checkpoint.publish import check_name, leads_nowhere, live
 from kbsync.checkpoint.tensors import check_tensors, entries, tensors_hash
 from kbsync.checkpoint.verify import TENSORS, file_entry, verify
 from kbsync.errors import CheckpointError
@@ -28,8 +28,7 @@ def write_candidate(folder: Path, name: str, tensors: Mapping[str, torch.Tensor]
     Raises CheckpointError when the name is not plain, a tensor is not finite, the disk is full or fails, or
     another process is writing to the folder.
     """
-    if not is_plain_name(name) or name == LIVE:
-        raise CheckpointError(f"{name!r} can't name a checkpoint: use letters, digits, '.', '_' and '-'")
+    check_name(name)
     check_tensors(tensors)
     # contiguous and apart from each other: safetensors refuses views and shared memory
     stored = {n: t.detach().cpu().contiguous().clone() for n, t in sorted(tensors.items())}

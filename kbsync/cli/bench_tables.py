@@ -160,9 +160,13 @@ def print_machine(machine: Mapping[str, Any]) -> None:
 
 
 def _drawn(result: Mapping[str, Any], edits: int) -> str:
+    return f"{edits} of {result['drawn']} {result['source']}, seed {result['seed']} ({dropped(result)})"
+
+
+def dropped(result: Mapping[str, Any]) -> str:
+    """How many of the drawn edits were left out, and why."""
     left_out = {"known to the base model": result["known"], **result["unaskable"]}
-    dropped = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-    return f"{edits} of {result['drawn']} {result['source']}, seed {result['seed']} ({dropped})"
+    return ", ".join(f"{count} {reason}" for reason, count in left_out.items())
 
 
 def _both(pair: Mapping[str, Mapping[str, float]]) -> list[object]:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from kbsync.cli import show
+from kbsync.cli.bench_tables import dropped
 from kbsync.cli.out import check, write
 from kbsync.cli.scatter import scatter
 from kbsync.cli.state import State, json_option, pass_state
@@ -120,12 +121,8 @@ def section(result: Mapping[str, Any]) -> str:
 def print_tuned(result: Mapping[str, Any], out: Path | None) -> None:
     """The points, the trade-off, and what was chosen."""
     points = result["points"]
-    left_out = {"known to the base model": result["known"], **result["unaskable"]}
-    dropped = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-    show.line(
-        f"{result['edits']} of the last {result['drawn']} counterfactual edits, seed {result['seed']} ({dropped})",
-        "bold",
-    )
+    drawn = f"{result['edits']} of the last {result['drawn']} counterfactual edits, seed {result['seed']}"
+    show.line(f"{drawn} ({dropped(result)})", "bold")
     rows = []
     for number, point in enumerate(points):
         marks = [*(["chosen"] if number == result["chosen"] else []), *(["as now"] if point["now"] else [])]

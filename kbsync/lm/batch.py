@@ -34,13 +34,18 @@ class Batch:
             seen = seen & near(self.positions, first, last, window)
         # A padded query sees itself: a row of nothing but the lowest number would be uniform over padding.
         seen = seen | (columns[None, :] == columns[first:last, None])[None]
-        mask = torch.zeros(seen.shape, dtype=dtype, device=self.ids.device)
-        return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+        return additive(seen, dtype)
 
 
 def near(positions: Tensor, first: int, last: int, window: int) -> Tensor:
     """Which keys `0:last` lie less than `window` positions before the queries `first:last`, (R, Q, last)."""
     return positions[:, first:last, None] - positions[:, None, :last] < window
+
+
+def additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """Which key each query sees, (R, Q, last), as what is added to the scores, (R, 1, Q, last)."""
+    mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+    return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
 
 
 def align(rows: Sequence[Sequence[int]], anchors: Sequence[int], device: torch.device, pad: int = 0) -> Batch:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kbsync.lm.batch import by_length, near
+from kbsync.lm.batch import additive, by_length, near
 
 SIZE = 256  # columns of one sequence: attention's share grows with it, what is shared does too
 _ROOM = {"cpu": 2048}  # tokens of one forward pass; more on other devices
@@ -46,8 +46,7 @@ class Grove:
         seen = (columns[None, None] <= query) & (query < self.ends[:, None, :last])  # (P, Q, last)
         if window is not None:
             seen = seen & near(self.positions, first, last, window)
-        mask = torch.zeros(seen.shape, dtype=dtype, device=self.ids.device)
-        return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]
+        return additive(seen, dtype)
 
 
 class _Sequence:

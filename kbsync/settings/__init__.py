@@ -10,7 +10,7 @@ from kbsync.settings.gate import EvaluateSettings, GateSettings
 from kbsync.settings.load import load_settings
 from kbsync.settings.model import CovarianceSettings, EditSettings, ModelSettings
 from kbsync.settings.paths import expanded, share
-from kbsync.settings.secrets import secrets_of
+from kbsync.settings.secrets import read_secret, secrets_of
 from kbsync.settings.section import Duration, Section, duration
 from kbsync.settings.source import SourceSettings, is_loopback, user_agent
 from kbsync.settings.store import CheckpointSettings, RetentionSettings, StoreSettings
@@ -42,6 +42,7 @@ __all__ = [
     "is_loopback",
     "load_settings",
     "quiet_hours",
+    "read_secret",
     "read_toml",
     "secrets_of",
     "share",

@@ -38,16 +38,17 @@ def with_password(settings: Settings) -> Settings:
     user = who.partition(":")[0]
     if not mark or not at or not user or scheme.startswith("sqlite"):
         raise ConfigError("store.password_file needs a store.url such as postgresql+psycopg://user@host/database")
-    url = f"{scheme}://{user}:{quote(_password_in(file), safe='')}@{where}"
+    password = read_secret(file, "store.password_file")
+    if not password:
+        raise ConfigError(f"store.password_file {file} is empty")
+    url = f"{scheme}://{user}:{quote(password, safe='')}@{where}"
     return settings.model_copy(update={"store": settings.store.model_copy(update={"url": url})})
 
 
-def _password_in(file: Path) -> str:
+def read_secret(file: Path, key: str) -> str:
+    """What a file holds that the setting `key` names. Raises ConfigError when it can't be read."""
     try:
-        password = file.read_text(encoding="utf-8").strip()
+        return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ConfigError(f"store.password_file {file} can't be read: {why}") from None
-    if not password:
-        raise ConfigError(f"store.password_file {file} is empty")
-    return password
+        raise ConfigError(f"{key} {file} can't be read: {why}") from None

@@ -19,7 +19,7 @@ from http.client import HTTPResponse
 from typing import IO
 
 from kbsync.errors import BadAnswer, ConfigError, SourceError
-from kbsync.settings import SourceSettings, is_loopback
+from kbsync.settings import SourceSettings, is_loopback, read_secret
 
 BLOCK = 1 << 16  # bytes read at once; the deadline is looked at between blocks
 MOST_REDIRECTS = 3
@@ -99,7 +99,7 @@ def authorization(settings: SourceSettings) -> str | None:
     if settings.token is not None:
         secret = settings.token.get_secret_value().strip()
     elif settings.token_file is not None:
-        secret = _secret_in(settings)
+        secret = read_secret(settings.token_file, "source.token_file")
     else:
         return None
     if not secret or not secret.isascii() or not secret.isprintable():
@@ -107,15 +107,6 @@ def authorization(settings: SourceSettings) -> str | None:
     if settings.user:
         return "Basic " + base64.b64encode(f"{settings.user}:{secret}".encode()).decode()
     return f"Bearer {secret}"
-
-
-def _secret_in(settings: SourceSettings) -> str:
-    assert settings.token_file is not None
-    try:
-        return settings.token_file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise ConfigError(f"source.token_file {settings.token_file} can't be read: {why}") from None
 
 
 def read_body(

@@ -139,6 +139,17 @@ def make_folder(url: URL) -> None:
 
 
 @contextmanager
+def passing(url: URL, wait_s: float = BUSY_WAIT_S) -> Iterator[Engine]:
+    """An engine for this block alone, whose errors are explained."""
+    engine = make_engine(url, wait_s)
+    try:
+        with explained(url):
+            yield engine
+    finally:
+        engine.dispose()
+
+
+@contextmanager
 def explained(url: URL) -> Iterator[None]:
     """Turn the drivers' errors inside the block into one-line StoreErrors that name the store."""
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -10,11 +12,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy import URL, Connection, inspect, text
 
 from kbsync.errors import SchemaMismatch, StoreError
 from kbsync.settings import share
-from kbsync.store.connect import BUSY_WAIT_S, WRITE, explained, make_engine, make_folder, parse_url, place
+from kbsync.store.connect import BUSY_WAIT_S, WRITE, make_folder, parse_url, passing, place
 from kbsync.store.leases import revoke_all
 
 VERSION_TABLE = "kbsync_schema"  # our own name: it tells our database from another program's
@@ -82,12 +84,8 @@ def check(url: str) -> SchemaState:
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite" and not _file_exists(str(parsed.database)):
         return SchemaState.EMPTY
-    engine = make_engine(parsed)
-    try:
-        with explained(parsed), engine.connect() as connection:
-            return state_of(connection)
-    finally:
-        engine.dispose()
+    with passing(parsed) as engine, engine.connect() as connection:
+        return state_of(connection)
 
 
 def _file_exists(path: str) -> bool:
@@ -107,19 +105,9 @@ def upgrade(url: str, revision: str = "head", wait_s: float = BUSY_WAIT_S) -> Sc
     """
     parsed = parse_url(url)
     make_folder(parsed)
-    engine = make_engine(parsed, wait_s).execution_options(**{WRITE: True})
-    try:
-        with explained(parsed):
-            return _upgrade(engine, revision)
-    finally:
-        engine.dispose()
-
-
-def _upgrade(engine: Engine, revision: str) -> SchemaState:
-    with engine.begin() as connection:
-        lock(connection)
+    with _writing(parsed, wait_s) as connection:
         state = state_of(connection)
-        refuse(state, place(engine.url), upgradable=True)
+        refuse(state, place(parsed), upgradable=True)
         if state is not SchemaState.CURRENT or revision != "head":
             command.upgrade(alembic_config(connection), revision)
             revoke_all(connection)  # a daemon of the schema before must not write into this one
@@ -129,14 +117,17 @@ def _upgrade(engine: Engine, revision: str) -> SchemaState:
 def downgrade(url: str, revision: str = "base") -> None:
     """Take the store back to an older schema; what the older one has no place for is lost."""
     parsed = parse_url(url)
-    engine = make_engine(parsed).execution_options(**{WRITE: True})
-    try:
-        with explained(parsed), engine.begin() as connection:
-            lock(connection)
-            refuse(state_of(connection), place(parsed), upgradable=True)
-            command.downgrade(alembic_config(connection), revision)
-    finally:
-        engine.dispose()
+    with _writing(parsed) as connection:
+        refuse(state_of(connection), place(parsed), upgradable=True)
+        command.downgrade(alembic_config(connection), revision)
+
+
+@contextmanager
+def _writing(url: URL, wait_s: float = BUSY_WAIT_S) -> Iterator[Connection]:
+    """The only writer's transaction."""
+    with passing(url, wait_s) as engine, engine.execution_options(**{WRITE: True}).begin() as connection:
+        lock(connection)
+        yield connection
 
 
 def lock(connection: Connection) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from kbsync.store.connect import explained, make_engine, parse_url
+from kbsync.store.connect import parse_url, passing
 
 OLDEST_SQLITE = (3, 35, 0)  # the first with RETURNING
 OLDEST_SERVER = 140000  # as PostgreSQL counts: 14; older ones get no corrections any more
@@ -45,14 +45,10 @@ class ServerFacts:
 def server_facts(url: str, now: Callable[[], datetime]) -> ServerFacts:
     """Ask the server of a store; `now` is our clock. Raises StoreError when it can't be asked."""
     parsed = parse_url(url)
-    engine = make_engine(parsed)
-    try:
-        with explained(parsed), engine.connect() as connection:
-            before = now()
-            version, encoding, read_only, clock = connection.execute(_SERVER).one()
-            middle = before + (now() - before) / 2
-    finally:
-        engine.dispose()
+    with passing(parsed) as engine, engine.connect() as connection:
+        before = now()
+        version, encoding, read_only, clock = connection.execute(_SERVER).one()
+        middle = before + (now() - before) / 2
     return ServerFacts(int(version), str(encoding), bool(read_only), (clock - middle).total_seconds())
 
 
@@ -60,25 +56,21 @@ def damage(url: str, most_s: float) -> str | None:
     """What SQLite's quick_check finds wrong with a store's file; None where that is nothing, and where `most_s`
     seconds were not enough to look at all of it. Raises StoreError when the file can't be opened."""
     parsed = parse_url(url)
-    engine = make_engine(parsed)
     deadline = time.monotonic() + most_s
-    try:
-        with explained(parsed):
-            connection = engine.raw_connection()
-            driver = connection.driver_connection
-            assert isinstance(driver, sqlite3.Connection)
-            driver.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
-            try:
-                found = driver.execute("PRAGMA quick_check(1)").fetchone()
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorname == "SQLITE_INTERRUPT":
-                    return None
-                raise
-            finally:
-                driver.set_progress_handler(None, 0)
-                connection.close()
-    finally:
-        engine.dispose()
+    with passing(parsed) as engine:
+        connection = engine.raw_connection()
+        driver = connection.driver_connection
+        assert isinstance(driver, sqlite3.Connection)
+        driver.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
+        try:
+            found = driver.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorname == "SQLITE_INTERRUPT":
+                return None
+            raise
+        finally:
+            driver.set_progress_handler(None, 0)
+            connection.close()
     return None if found is None or found[0] == "ok" else " ".join(str(found[0]).split())
 
 

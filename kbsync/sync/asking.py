@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from kbsync.facts import EndpointState
@@ -21,18 +21,24 @@ def asking(bench: Workbench) -> Iterator[SparqlClient]:
     What its guard learns is written down as it goes, and at the end.
     """
     settings = bench.settings.source
+    guard = guard_of(bench, settings.endpoint, bench.alive)
+    asked = guard.state.requests
+    try:
+        yield SparqlClient(settings, guard=guard)
+    finally:
+        if guard.state.requests > asked:
+            guard.close()
+
+
+def guard_of(bench: Workbench, url: str, then: Callable[[], None] | None = None) -> Guard:
+    """The budget and the breaker of an endpoint, kept in the store; `then` is called each time they were kept."""
     with bench.store.read() as tx:
-        state = endpoints.endpoint(tx, place_of(settings.endpoint))
+        state = endpoints.endpoint(tx, place_of(url))
 
     def keep(state: EndpointState) -> None:
         with bench.store.begin() as tx:
             endpoints.save_endpoint(tx, state, now())
-        if bench.alive is not None:
-            bench.alive()
+        if then is not None:
+            then()
 
-    guard = Guard(settings, state, keep)
-    try:
-        yield SparqlClient(settings, guard=guard)
-    finally:
-        if guard.state.requests > state.requests:
-            guard.close()
+    return Guard(bench.settings.source, state, keep)

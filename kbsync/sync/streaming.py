@@ -14,18 +14,17 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from kbsync.facts import EndpointState, Touch
+from kbsync.facts import Touch
 from kbsync.source import mutations
 from kbsync.source import pull as source
 from kbsync.source.client import SparqlClient
-from kbsync.source.guard import Guard
 from kbsync.source.mutations import Known, Mutation
 from kbsync.source.sse import Message
 from kbsync.source.stream import Gap, MutationStream
 from kbsync.source.touched import read_touched
-from kbsync.source.transport import place_of
-from kbsync.store import backfills, endpoints, known, touches
+from kbsync.store import backfills, known, touches
 from kbsync.sync import watching
+from kbsync.sync.asking import guard_of
 from kbsync.sync.clock import now
 from kbsync.sync.pages import take
 from kbsync.sync.workbench import Workbench
@@ -52,7 +51,7 @@ def drain(
     """
     settings, counts = bench.settings, Counter[str]()
     begun, until = now(), time.monotonic() + seconds
-    stream = MutationStream(settings.source, _guard(bench), sleep)
+    stream = MutationStream(settings.source, guard_of(bench, settings.source.stream_url), sleep)
     with bench.store.read() as tx:
         position = touches.position(tx, settings.source.stream_url)
     batch: list[Message] = []
@@ -162,16 +161,3 @@ def _since(bench: Workbench) -> datetime:
     overlap = timedelta(seconds=bench.settings.source.overlap_s)
     times = [cursor.modified - overlap for cursor in cursors if cursor is not None]
     return max(min(times, default=now()), now() - RETENTION)
-
-
-def _guard(bench: Workbench) -> Guard:
-    """The stream's own budget and breaker."""
-    settings = bench.settings.source
-    with bench.store.read() as tx:
-        state = endpoints.endpoint(tx, place_of(settings.stream_url))
-
-    def keep(state: EndpointState) -> None:
-        with bench.store.begin() as tx:
-            endpoints.save_endpoint(tx, state, now())
-
-    return Guard(settings, state, keep)
