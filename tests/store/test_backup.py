@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from kbsync import failpoints
 from kbsync.errors import SchemaMismatch, StoreError
 from kbsync.store import runs
 from kbsync.store.backup import backup, check, restore
@@ -43,6 +44,24 @@ def test_a_copy_holds_what_the_store_held(url: str, tmp_path: Path) -> None:
     assert restore(other, copy) is SchemaState.CURRENT
     assert rows_of(other) == rows_of(url)
     assert not list(tmp_path.glob("**/.tmp-*"))
+
+
+@pytest.mark.parametrize("rule", ["fsync.before=error", "rename.before=full"])
+def test_a_disk_that_fails_leaves_the_old_copy(url: str, tmp_path: Path, rule: str) -> None:
+    """A copy that does not reach the disk is an error in one line, and no file beside the one that was there."""
+    copy = tmp_path / "copy.db"
+    backup(url, copy)
+    before = copy.read_bytes()
+    with open_store(url) as store, store.begin() as tx:
+        new_run(tx, 600)
+    failpoints.arm(rule)
+    try:
+        with pytest.raises(StoreError, match=r"copy\.db can't be written: "):
+            backup(url, copy, force=True)
+    finally:
+        failpoints.disarm()
+    assert copy.read_bytes() == before
+    assert not list(tmp_path.glob(".tmp-*"))
 
 
 def test_a_copy_is_taken_while_others_write(url: str, tmp_path: Path) -> None:
