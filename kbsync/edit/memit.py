@@ -26,7 +26,7 @@ from kbsync.edit.solve import solution
 from kbsync.edit.target import TargetSolver
 from kbsync.errors import EditError, NotFinite
 from kbsync.facts import EditRequest
-from kbsync.lm.finite import all_broken
+from kbsync.lm.finite import broken, is_finite
 from kbsync.lm.rows import Encoder, Row
 from kbsync.lm.score import score_rows
 
@@ -183,9 +183,9 @@ class Editor:
         missing = [r for r in live if r.content_hash not in targets]
         if missing:
             raise EditError(f"no z for {missing[0].rewrite.text!r}; it must be solved before the rebuild")
-        broken = [r for r in live if not bool(targets[r.content_hash].isfinite().all())]
-        if broken:
-            raise NotFinite(f"z of {broken[0].rewrite.text!r} is not finite; it must be solved again")
+        bad = [r for r in live if not is_finite(targets[r.content_hash])]
+        if bad:
+            raise NotFinite(f"z of {bad[0].rewrite.text!r} is not finite; it must be solved again")
         self.restore()
         say = on_step or (lambda _: None)
         if not live:
@@ -215,10 +215,9 @@ class Editor:
         seconds = {"solve": time.perf_counter() - started}
         misses = self._repair(live, rows, ground, say)
         seconds["repair"] = time.perf_counter() - started - seconds["solve"]
-        tensors = self.tensors()
-        if found := all_broken(tensors):
-            raise NotFinite(f"{found[0]} after the rebuild of {len(live)} facts")
-        return Rebuilt(tensors, tuple(misses), residual, len(live), seconds, ground.taken, ground.conditioning)
+        return Rebuilt(
+            self.tensors(), tuple(misses), residual, len(live), seconds, ground.taken, ground.conditioning
+        )
 
     def _preserved(self, rows: Sequence[Sequence[Row]]) -> dict[int, Tensor]:
         """λC plus the second moment of the live prompts' other tokens, per layer, on the base weights."""
@@ -277,15 +276,17 @@ class Editor:
         return missing, subject.read(last).hidden[:, wanted]
 
     def _add(self, layer: int, delta: Tensor) -> None:
-        """W + Δ into the model, in the weight's own type. Raises NotFinite where that can't hold it."""
+        """W + Δ into the model, in the weight's own type. Raises NotFinite where that can't hold it: here a rebuild
+        looks at each weight that it edits, before the next layer builds upon it."""
         weight = self.adapter.read_weight(layer)
         wanted = weight.double() + delta.to(weight.device)
         stored = wanted.to(weight.dtype)
-        if not bool(stored.isfinite().all()):
-            name, dtype = self.adapter.weight_name(layer), str(weight.dtype).removeprefix("torch.")
-            if bool(wanted.isfinite().all()):
+        name = self.adapter.weight_name(layer)
+        if (found := broken(name, stored)) is not None:
+            if is_finite(wanted):
+                dtype = str(weight.dtype).removeprefix("torch.")
                 raise NotFinite(f"{name} overflows {dtype}: {float(wanted.abs().max()):.3g} is beyond it")
-            raise NotFinite(f"{name} is not finite after its solve")
+            raise NotFinite(f"{found} after its solve")
         self.adapter.write_weight(layer, stored)
 
     def _repair(

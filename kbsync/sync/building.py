@@ -8,9 +8,9 @@ import structlog
 from torch import Tensor
 
 from kbsync.edit.memit import Rebuilt
-from kbsync.errors import BrokenTarget, NotFinite
+from kbsync.errors import BrokenTarget
 from kbsync.facts import EditRequest
-from kbsync.lm.finite import all_broken
+from kbsync.lm.finite import is_finite
 from kbsync.store import targets
 from kbsync.sync.progress import Task
 from kbsync.sync.solving import load_targets, z_hash
@@ -22,20 +22,16 @@ log = structlog.get_logger("kbsync")
 def rebuild(bench: Workbench, live: Sequence[EditRequest], task: Task) -> Rebuilt:
     """Build the synced weights of a live set from base; the loaded model holds them afterwards.
 
-    Raises NotFinite, and the model holds the base weights, where a tensor has numbers that are none; BrokenTarget
-    where a stored z has, which is forgotten, so that the next sync solves it again.
+    Raises NotFinite, and the model holds the base weights, where an edited weight gets numbers that are none;
+    BrokenTarget where a stored z has such, which is forgotten, so that the next sync solves it again.
     """
     found = load_targets(bench, live)
     _forget_broken(bench, live, found)
-    rebuilt = bench.editor.rebuild(live, found, on_step=task.describe)
-    if broken := all_broken(rebuilt.tensors):
-        bench.editor.restore()
-        raise NotFinite("; ".join(broken))
-    return rebuilt
+    return bench.editor.rebuild(live, found, on_step=task.describe)
 
 
 def _forget_broken(bench: Workbench, live: Sequence[EditRequest], found: Mapping[str, Tensor]) -> None:
-    bad = [r for r in live if r.content_hash in found and not bool(found[r.content_hash].isfinite().all())]
+    bad = [r for r in live if r.content_hash in found and not is_finite(found[r.content_hash])]
     if not bad:
         return
     with bench.store.begin() as tx:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from kbsync.edit import memit
 from kbsync.edit.memit import Editor, Rebuilt
+from kbsync.edit.solve import Solution
 from kbsync.edit.target import Target, TargetSolver
 from kbsync.errors import EditError, NotFinite
 from kbsync.facts import EditRequest
@@ -244,8 +248,32 @@ class TestRefused:
         ):
             made._add(layer, delta)
         delta[1, 2] = float("nan")
-        with pytest.raises(NotFinite, match=f"^{name} is not finite after its solve"):
+        with pytest.raises(NotFinite, match=f"^{name} holds 1 NaN and 0 infinite of 2048 numbers after its solve"):
             made._add(layer, delta)
+        assert all(torch.equal(a, b) for a, b in zip(weights(made), before, strict=True))
+
+    @pytest.mark.parametrize("layer", [0, 1])
+    @pytest.mark.parametrize("late", [False, True])
+    def test_an_update_that_is_not_finite(self, monkeypatch: pytest.MonkeyPatch, layer: int, late: bool) -> None:
+        """Of whichever layer, in the solve or in a round of repair: that layer is named before the next one builds
+        upon it, and the base is put back."""
+        made = editor(repair_rounds=1)
+        before, real = weights(made), memit.solution
+        seen: list[Solution] = []
+
+        def solved(*words: Any, **named: Any) -> Solution:
+            found = real(*words, **named)
+            seen.append(found)
+            bad = len(seen) == 1 + layer + late * len(made.layers)
+            return replace(found, delta=found.delta / 0) if bad else found
+
+        monkeypatch.setattr(memit, "solution", solved)
+        if late:
+            monkeypatch.setattr(made, "_missed", lambda _: [0])
+        name = made.adapter.weight_name(made.layers[layer])
+        with pytest.raises(NotFinite, match=f"^{name} holds .* after its solve"):
+            made.rebuild(requests(), some_z(made, requests()))
+        assert len(seen) == 1 + layer + late * len(made.layers)
         assert all(torch.equal(a, b) for a, b in zip(weights(made), before, strict=True))
 
     def test_how_each_solve_was_posed(self) -> None:
