@@ -14,6 +14,7 @@ from kbsync.facts import Fact
 from kbsync.store import checkpoints
 from kbsync.store.chunks import chunked
 from kbsync.store.requests import StoredRequest, requests_by_id
+from kbsync.store.standing import by_ids
 from kbsync.store.tables import AsideRow, RequestRow, RequestStatus
 
 Group = tuple[str, str]  # (subject, relation)
@@ -120,12 +121,7 @@ def end(tx: Session, groups: Collection[Group], at: datetime, by: str) -> int:
 
 def release(tx: Session, ids: Collection[int], at: datetime, by: str) -> list[Aside]:
     """End these: the next plan goes by Wikidata again. Raises ConfigError where one of the ids does not stand."""
-    rows = []
-    for one in dict.fromkeys(ids):
-        row = tx.get(AsideRow, one)
-        if row is None or row.ended_at is not None:
-            raise ConfigError(f"nothing is set aside as a{one}; `kbsync held` lists what is")
-        rows.append(row)
+    rows = by_ids(tx, AsideRow, AsideRow.ended_at, ids, "nothing is set aside as a")
     _end(tx, rows, at, by)
     return _asides(tx, rows)
 

@@ -14,6 +14,7 @@ from kbsync.facts import Fact, Value
 from kbsync.store.chunks import chunked
 from kbsync.store.outcomes import Verdict
 from kbsync.store.requests import StoredRequest
+from kbsync.store.standing import by_ids
 from kbsync.store.tables import KeptOut, QuarantineRow, TrialRequestRow, TrialRow, TrialVerdictRow
 
 
@@ -177,12 +178,7 @@ def of_run(tx: Session, run_id: int) -> list[Quarantine]:
 
 def release(tx: Session, ids: Collection[int], at: datetime, by: str) -> list[Quarantine]:
     """Let requests in again: the next plan wants them. Raises ConfigError where one of the ids is not kept out."""
-    rows = []
-    for one in dict.fromkeys(ids):
-        row = tx.get(QuarantineRow, one)
-        if row is None or row.released_at is not None:
-            raise ConfigError(f"nothing is kept out as q{one}; `kbsync held` lists what is")
-        rows.append(row)
+    rows = by_ids(tx, QuarantineRow, QuarantineRow.released_at, ids, "nothing is kept out as q")
     _release(tx, rows, at, by)
     return [_quarantine(row) for row in rows]
 
