@@ -10,7 +10,8 @@ from kbsync.evaluate.metrics import Metric, value_of
 from kbsync.facts import Phase
 from kbsync.settings import GateSettings
 
-FINITE, READ_BACK = "finite", "read_back"  # rules without a threshold of the user's
+# rules without a threshold of the user's
+FINITE, READ_BACK, COLLAPSE = "finite", "read_back", "collapse"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,34 @@ class Verdict:
     threshold: float
     passed: bool
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Soundness:
+    """Whether a candidate is a model at all, as far as that was looked at.
+
+    `broken`: a sentence for each of its `tensors` tensors, as built or as written, that is not finite.
+    `wrong`: a sentence for each fault of the model that is made of its files, which was asked `probes` probes.
+    `collapsed`: one where that model gives one answer to everything. What was not looked at is None.
+    """
+
+    tensors: int
+    broken: Sequence[str] = ()
+    probes: int = 0
+    wrong: Sequence[str] | None = None
+    collapsed: Sequence[str] | None = None
+
+
+def verdicts_on(metrics: Sequence[Metric] | None, sound: Soundness, settings: GateSettings) -> list[Verdict]:
+    """Every rule that can be asked of a candidate: those with a threshold, of one that was measured (None: it was
+    not), and those that are always on."""
+    verdicts = judge(metrics, settings) if metrics is not None else []
+    verdicts.append(_finite(sound))
+    if sound.wrong is not None:
+        verdicts.append(_read_back(sound.wrong, sound.probes))
+    if sound.collapsed is not None:
+        verdicts.append(_collapse(sound.collapsed, sound.probes))
+    return verdicts
 
 
 def judge(metrics: Sequence[Metric], settings: GateSettings) -> list[Verdict]:
@@ -45,18 +74,23 @@ def judge(metrics: Sequence[Metric], settings: GateSettings) -> list[Verdict]:
     ]
 
 
-def finite(broken: Sequence[str], tensors: int) -> Verdict:
-    """Whether every number of the candidate is one; `broken` has a sentence for each of its tensors that is not.
-    Always a rule: nothing can be made of such a model."""
-    reason = "; ".join(broken) if broken else f"all {tensors} tensors are finite, as built and as written"
-    return Verdict(FINITE, len(broken), "≤", 0, not broken, reason)
+def _finite(sound: Soundness) -> Verdict:
+    """Whether every number of the candidate is one: nothing can be made of a model of others."""
+    seen = "as built" if sound.wrong is None else "as built and as written"
+    reason = "; ".join(sound.broken) or f"all {sound.tensors} tensors are finite, {seen}"
+    return Verdict(FINITE, len(sound.broken), "≤", 0, not sound.broken, reason)
 
 
-def read_back(wrong: Sequence[str], probes: int) -> Verdict:
-    """Whether the model that is made of the candidate's files answers as the one that was judged; `wrong` has a
-    sentence for each fault. Always a rule."""
-    reason = "; ".join(wrong) if wrong else f"{probes} probes are answered from the files as they were from memory"
+def _read_back(wrong: Sequence[str], probes: int) -> Verdict:
+    """Whether the model that is made of the candidate's files answers as the one that was judged."""
+    reason = "; ".join(wrong) or f"{probes} probes are answered from the files as they were from memory"
     return Verdict(READ_BACK, len(wrong), "≤", 0, not wrong, reason)
+
+
+def _collapse(collapsed: Sequence[str], probes: int) -> Verdict:
+    """Whether the candidate says different things to different questions, or the base model did not either."""
+    reason = "; ".join(collapsed) or f"{probes} probes are not all answered with one token"
+    return Verdict(COLLAPSE, len(collapsed), "≤", 0, not collapsed, reason)
 
 
 def passed(verdicts: Sequence[Verdict]) -> bool:

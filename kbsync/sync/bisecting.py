@@ -177,13 +177,13 @@ class _Trials:
         return judged
 
     def _verdicts(self, live: Sequence[StoredRequest], quiet: Task) -> tuple[Verdict, ...]:
-        layers = len(self.bench.editor.layers)
+        layers, rules = len(self.bench.editor.layers), self.bench.settings.gate
         try:
             rebuilt = building.rebuild(self.bench, [one.request for one in live], quiet)
         except NotFinite as error:
-            return (gate.finite([str(error)], layers),)
+            return tuple(gate.verdicts_on(None, gate.Soundness(layers, [str(error)]), rules))
         answers = evaluating.ask(self.bench, live, rebuilt, quiet)
-        return (*gate.judge(answers.metrics, self.bench.settings.gate), gate.finite([], layers))
+        return tuple(gate.verdicts_on(answers.metrics, gate.Soundness(layers), rules))
 
     def note(self, ids: Collection[int], judged: Judged, seconds: float) -> None:
         """Keep a trial in the store."""

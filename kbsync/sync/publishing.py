@@ -1,4 +1,4 @@
-"""The gate and publish stages: metrics → verdicts, candidate → disk → row → live."""
+"""The gate and publish stages: verdicts → rows, candidate → disk → row → live."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from kbsync import __version__
 from kbsync.checkpoint.manifest import FILE_NAME, Base, LiveFact, Manifest, read_manifest
 from kbsync.checkpoint.write import write_candidate
 from kbsync.edit.memit import Rebuilt
-from kbsync.errors import NotFinite, StoreError
-from kbsync.evaluate import gate
+from kbsync.errors import StoreError
 from kbsync.evaluate.gate import Verdict
 from kbsync.evaluate.metrics import Metric
 from kbsync.facts import EditRequest
@@ -25,25 +24,11 @@ from kbsync.sync.linking import align_link
 from kbsync.sync.workbench import Workbench
 
 
-def judge(bench: Workbench, run_id: int, metrics: Sequence[Metric]) -> list[Verdict]:
-    """Apply the gate's rules and store its verdicts."""
-    verdicts = gate.judge(metrics, bench.settings.gate)
-    keep_verdicts(bench, run_id, verdicts)
-    return verdicts
-
-
 def keep_verdicts(bench: Workbench, run_id: int, verdicts: Sequence[Verdict]) -> None:
     """Make these the run's verdicts in the store."""
     rows = [StoredVerdict(v.metric, v.value, v.threshold, v.comparison, v.passed, v.reason) for v in verdicts]
     with bench.store.begin() as tx:
         outcomes.save_verdicts(tx, run_id, rows)
-
-
-def judge_unfinite(bench: Workbench, run_id: int, error: NotFinite) -> list[Verdict]:
-    """The verdict on a rebuild whose numbers are none. There is nothing to write, to ask or to measure."""
-    verdicts = [gate.finite([str(error)], len(bench.editor.layers))]
-    keep_verdicts(bench, run_id, verdicts)
-    return verdicts
 
 
 def write(

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,7 @@ from kbsync.checkpoint.tensors import applied
 from kbsync.checkpoint.verify import read_checkpoint
 from kbsync.edit.memit import Rebuilt
 from kbsync.errors import CheckpointError
-from kbsync.evaluate import gate
-from kbsync.evaluate.gate import Verdict
+from kbsync.evaluate.gate import Soundness
 from kbsync.lm.finite import all_broken
 from kbsync.lm.gguf import file_sha256
 from kbsync.lm.place import main_device
@@ -52,31 +51,32 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """The verdicts on the files, and what they took for the run's row."""
+    """What was found of the files, and what that took for the run's row."""
 
-    verdicts: list[Verdict]
+    sound: Soundness
     counts: dict[str, float]
 
 
 def check(bench: Workbench, live: Sequence[StoredRequest], rebuilt: Rebuilt, candidate: int) -> ReadBack:
-    """Read the candidate of this row back, and judge it: each number finite, the same answers as in memory.
+    """Read the candidate of this row back, and look at it: is each number finite, are the answers those of memory,
+    and are they more than one.
 
     The loaded model holds the base weights, before and after.
     """
     started = time.perf_counter()
     probes = _probes(bench, live)
-    wrong: list[str] = []
-    broken: list[str] = []
+    sound = Soundness(len(rebuilt.tensors), probes=len(probes))
     try:
         stored = _read(bench, candidate)
-        broken = all_broken(stored)
-        if not broken:
-            wrong = _compare(bench, probes, rebuilt.tensors, stored)
+        if broken := all_broken(stored):
+            sound = replace(sound, broken=broken)
+        else:
+            wrong, collapsed = _compare(bench, probes, rebuilt.tensors, stored)
+            sound = replace(sound, wrong=wrong, collapsed=collapsed)
     except CheckpointError as error:
-        wrong = [str(error)]
-    verdicts = [gate.finite(broken, len(rebuilt.tensors)), gate.read_back(wrong, len(probes))]
+        sound = replace(sound, wrong=[str(error)])
     seconds = round(time.perf_counter() - started, 3)
-    return ReadBack(verdicts, {"probes": len(probes), "read_back_s": seconds})
+    return ReadBack(sound, {"probes": len(probes), "read_back_s": seconds})
 
 
 def _read(bench: Workbench, candidate: int) -> dict[str, Tensor]:
@@ -103,17 +103,18 @@ def _probes(bench: Workbench, live: Sequence[StoredRequest]) -> list[Probe]:
 
 def _compare(
     bench: Workbench, probes: Sequence[Probe], memory: Mapping[str, Tensor], stored: Mapping[str, Tensor]
-) -> list[str]:
-    """What is wrong with what the files give, a sentence each."""
+) -> tuple[list[str], list[str] | None]:
+    """What is wrong with what the files give, a sentence each, and whether it is one answer to everything: None
+    where the files are not the candidate."""
     if set(memory) != set(stored) or not all(torch.equal(stored[name], memory[name].cpu()) for name in memory):
-        return ["the tensors in the files are not those that were built"]
+        return ["the tensors in the files are not those that were built"], None
     model = bench.base.model
     with _candidate(bench, memory):
         judged = ask(model, probes)
     with applied(model, stored):
         read = ask(model, probes)
     wrong = differences(probes, judged, read, exact=bench.base.device.type == "cpu")
-    return wrong or collapse(read, lambda: ask(model, probes))
+    return wrong, None if wrong else collapse(read, lambda: ask(model, probes))
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from kbsync.sync.workbench import Workbench
 
 if TYPE_CHECKING:
     from kbsync.edit.memit import Rebuilt
-    from kbsync.evaluate.gate import Verdict
+    from kbsync.evaluate.gate import Soundness, Verdict
     from kbsync.evaluate.metrics import Metric
     from kbsync.evaluate.room import Room
     from kbsync.sync.bisecting import Bisected
@@ -117,13 +117,15 @@ class Sync:
         """Base weights + live set → candidate weights; None where they are not finite, and are refused for it.
 
         Whoever makes them so is looked for, as in the gate; a z that the store had broken is not worth it."""
+        from kbsync.evaluate.gate import Soundness
         from kbsync.sync import building, publishing
 
         with self._stage("rebuild") as task:
             try:
                 rebuilt = building.rebuild(self.bench, [stored.request for stored in live], task)
             except NotFinite as error:
-                self.verdicts = publishing.judge_unfinite(self.bench, self.run_id, error)
+                self._judge(None, Soundness(len(self.bench.editor.layers), [str(error)]))
+                publishing.keep_verdicts(self.bench, self.run_id, self.verdicts)
                 if not isinstance(error, BrokenTarget):
                     self._count("rebuild", self._bisect(live).counts)
                 if not self._goes_on:
@@ -146,31 +148,35 @@ class Sync:
         """Metrics → verdicts; writes the candidate, and returns its checkpoint's id if it may go live.
 
         A refused one is bisected first; it is not written where the run goes on without some of its facts."""
-        from kbsync.evaluate.gate import passed
+        from kbsync.evaluate.gate import Soundness, passed
         from kbsync.sync import publishing, readback, room
 
         with self._stage("gate"):
-            self.verdicts = publishing.judge(self.bench, self.run_id, self.metrics)
+            self._judge(self.metrics, Soundness(len(rebuilt.tensors)))
             self.room = room.measure(self.bench, self.run_id, len(live), self.metrics, self.verdicts, rebuilt)
             for warning in self.room.warnings():
                 log.warning("room", run=self.run_id, warning=warning)
-            failed = sum(not verdict.passed for verdict in self.verdicts)
-            bisected = self._bisect(live) if failed else self.bisected
-            counts = {"failed": failed, **_room_counts(self.room)}
-            counts |= bisected.counts if bisected is not None else {}
-            self._count("gate", {"rules": len(self.verdicts), **counts})
-            if self._goes_on:
-                return None
-            candidate, self.checkpoint = publishing.write(self.bench, self.run_id, live, rebuilt, self.metrics)
-            files = readback.check(self.bench, live, rebuilt, candidate)
-            self.verdicts += files.verdicts
+            bisected = self._bisect(live) if not passed(self.verdicts) else self.bisected
+            counts = {**_room_counts(self.room), **(bisected.counts if bisected is not None else {})}
+            candidate = None
+            if not self._goes_on:
+                candidate, self.checkpoint = publishing.write(self.bench, self.run_id, live, rebuilt, self.metrics)
+                files = readback.check(self.bench, live, rebuilt, candidate)
+                self._judge(self.metrics, files.sound)
+                counts |= files.counts
             publishing.keep_verdicts(self.bench, self.run_id, self.verdicts)
-            counts["failed"] = sum(not verdict.passed for verdict in self.verdicts)
-            self._count("gate", {"rules": len(self.verdicts), **counts, **files.counts})
-            if not passed(self.verdicts):
+            failed = sum(not verdict.passed for verdict in self.verdicts)
+            self._count("gate", {"rules": len(self.verdicts), "failed": failed, **counts})
+            if candidate is not None and failed:
                 publishing.reject(self.bench, self.run_id, live, candidate)
                 return None
         return candidate
+
+    def _judge(self, metrics: Sequence[Metric] | None, sound: Soundness) -> None:
+        """All of the gate's rules that can be asked of the candidate now."""
+        from kbsync.evaluate.gate import verdicts_on
+
+        self.verdicts = verdicts_on(metrics, sound, self.bench.settings.gate)
 
     def publish(self, live: Sequence[StoredRequest], candidate: int) -> None:
         """The candidate goes live, in one step."""

@@ -85,7 +85,8 @@ def test_from_wikidata_to_a_published_model(call: Call, config: Path, wikidata: 
     assert second["status"] == "published"
     assert Path(second["checkpoint"]).is_dir()
     assert {metric["phase"] for metric in second["metrics"]} == {"before", "after"}
-    assert [verdict["metric"] for verdict in second["verdicts"]] == ["perplexity_ratio", "finite", "read_back"]
+    rules = ["perplexity_ratio", "finite", "read_back", "collapse"]
+    assert [verdict["metric"] for verdict in second["verdicts"]] == rules
     assert data(call("checkpoint", "verify", "--rebuild", "--json"))["problems"] == []
     third = call("sync")
     assert third.exit_code == 0

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from kbsync.evaluate.gate import judge, passed, refusal
+from kbsync.evaluate.gate import Soundness, judge, passed, refusal, verdicts_on
 from kbsync.evaluate.metrics import Metric
 from kbsync.facts import Phase
 from kbsync.settings import GateSettings
@@ -126,3 +126,47 @@ def test_the_refusal_names_each_broken_rule_and_no_other() -> None:
     verdicts = judge(metrics, GateSettings())
     assert not passed(verdicts)
     assert refusal(verdicts) == ("efficacy_success 0.900 is not ≥ 0.95; paraphrase_success 0.500 is not ≥ 0.8")
+
+
+class TestSoundness:
+    """The rules that are always on, of what is known of a candidate so far."""
+
+    @pytest.mark.parametrize(
+        ("sound", "asked"),
+        [
+            (Soundness(2), ["finite"]),
+            (Soundness(2, wrong=[], collapsed=[]), ["finite", "read_back", "collapse"]),
+            (Soundness(2, wrong=["another answer"]), ["finite", "read_back"]),
+        ],
+    )
+    def test_what_was_not_looked_at_is_not_judged(self, sound: Soundness, asked: list[str]) -> None:
+        """A rebuild has no files yet, and files that are not the candidate are asked no more; the rules with a
+        threshold come before, where there are metrics."""
+        assert [v.metric for v in verdicts_on(None, sound, GateSettings())] == asked
+        metrics = [after("efficacy_success", 1.0)]
+        verdicts = verdicts_on(metrics, sound, only(min_efficacy_success=0.9))
+        assert [v.metric for v in verdicts] == ["efficacy_success", *asked]
+
+    @pytest.mark.parametrize(
+        ("sound", "rule"),
+        [
+            (Soundness(2, ["w holds 1 NaN", "u holds 2 NaN"]), "finite"),
+            (Soundness(2, wrong=["w holds 1 NaN", "u holds 2 NaN"]), "read_back"),
+            (Soundness(2, wrong=[], collapsed=["w holds 1 NaN", "u holds 2 NaN"]), "collapse"),
+        ],
+    )
+    def test_each_fault_is_counted_and_told(self, sound: Soundness, rule: str) -> None:
+        """One rule is broken, by as many as there are, whatever the thresholds say."""
+        (broken,) = [v for v in verdicts_on([], sound, GateSettings()) if not v.passed]
+        assert (broken.metric, broken.value, broken.comparison, broken.threshold) == (rule, 2, "≤", 0)
+        assert broken.reason == "w holds 1 NaN; u holds 2 NaN"
+
+    def test_how_far_was_looked(self) -> None:
+        """As built is not as written."""
+        reasons = [
+            verdicts_on(None, one, GateSettings())[0].reason for one in (Soundness(2), Soundness(2, wrong=[]))
+        ]
+        assert reasons == [
+            "all 2 tensors are finite, as built",
+            "all 2 tensors are finite, as built and as written",
+        ]

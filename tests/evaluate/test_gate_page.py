@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kbsync.evaluate.gate import FINITE, READ_BACK, judge
+from kbsync.evaluate.gate import COLLAPSE, FINITE, READ_BACK, judge
 from kbsync.evaluate.metrics import Metric
 from kbsync.facts import Phase
 from kbsync.settings import GateSettings
@@ -50,7 +50,7 @@ def test_the_metrics_are_those_of_the_verdicts() -> None:
     metrics = [Metric(name, phase, 1.0, 1) for name in names for phase in Phase]
     given = [verdict.metric for verdict in judge(metrics, GateSettings())]
     assert [metric for _, metric in TABLE.values()] == given
-    for rule in (FINITE, READ_BACK):
+    for rule in (FINITE, READ_BACK, COLLAPSE):
         assert f"\n| `{rule}` |" in PAGE
         assert f"\n**`{rule}`.**" in PAGE
 

@@ -35,6 +35,7 @@ def test_a_refused_candidate_is_not_published(synced: Rig) -> None:
         ("perplexity_ratio", False),
         ("finite", True),
         ("read_back", True),
+        ("collapse", True),
     ]
     assert tuple(report.counts)[-1] == "gate"
 

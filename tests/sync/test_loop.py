@@ -106,11 +106,13 @@ def test_metrics_and_verdicts_are_rows(synced: Rig) -> None:
         ("efficacy_success", True),
         ("finite", True),
         ("read_back", True),
+        ("collapse", True),
     ]
-    assert synced.rows("SELECT metric, comparison, passed FROM gate_verdicts WHERE run_id = 3") == [
+    assert synced.rows("SELECT metric, comparison, passed FROM gate_verdicts WHERE run_id = 3 ORDER BY id") == [
         ("efficacy_success", "≥", 1),
         ("finite", "≤", 1),
         ("read_back", "≤", 1),
+        ("collapse", "≤", 1),
     ]
     ((view,),) = synced.rows("SELECT efficacy_success FROM run_summary WHERE run = 3")
     assert view == pytest.approx(stored["efficacy_success", Phase.AFTER])

@@ -17,6 +17,7 @@ from kbsync.checkpoint.tensors import applied, tensors_hash
 from kbsync.checkpoint.verify import TENSORS
 from kbsync.edit.conditioning import Conditioning
 from kbsync.edit.memit import Editor, Rebuilt
+from kbsync.evaluate.gate import Soundness, verdicts_on
 from kbsync.store import checkpoints
 from kbsync.store.engine import open_store
 from kbsync.store.tables import RunStatus, TargetRow
@@ -79,10 +80,18 @@ def test_a_broken_z(moved: Rig, undisturbed: Content) -> None:
 
 
 def test_a_model_that_has_collapsed(moved: Rig) -> None:
-    """A z and weights that are finite, and drown everything else: one answer is given to all."""
+    """A z and weights that are finite, and drown everything else: one answer is given to all. It would be again, so
+    the refusal stands until something changes."""
     poison_z(moved, 3e38)
-    reason = refused(moved, moved.sync(), "read_back")
+    reason = refused(moved, moved.sync(), "collapse")
     assert "whatever is asked (100% of the time; the base 78%)" in reason
+    again = moved.sync()
+    assert again.status is RunStatus.REJECTED
+    assert again.reason == f"run 3 built the same candidate, and the gate refused it: {reason}"
+    assert tuple(again.counts) == ("pull", "plan", "solve")
+    assert moved.rows("SELECT count(*) FROM checkpoints WHERE status = 'rejected'") == [(1,)]
+    moved.world.changes(("Q1009", "P6", "Q2024"))
+    assert tuple(moved.sync().counts)[-1] == "gate"
 
 
 def test_a_broken_tensor(moved: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,9 +131,9 @@ def test_a_file_that_changed_after_it_was_written(moved: Rig, monkeypatch: pytes
 
 def test_what_is_read_back(moved: Rig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """On one candidate: each thing that can be wrong with its files is found, and named; left alone it goes live,
-    with both rows, and the ledger tells how the solves were posed, with a warning where badly."""
+    with all rows, and the ledger tells how the solves were posed, with a warning where badly."""
     rebuild, check = Editor.rebuild, readback.check
-    seen: list[str] = []
+    seen: list[Soundness] = []
 
     def posed(self: Editor, *words: Any, **named: Any) -> Rebuilt:
         built = rebuild(self, *words, **named)
@@ -132,9 +141,9 @@ def test_what_is_read_back(moved: Rig, monkeypatch: pytest.MonkeyPatch, capsys: 
 
     def checked(bench: Workbench, live: Any, rebuilt: Rebuilt, candidate: int) -> readback.ReadBack:
         def wrong() -> tuple[str, str]:
-            ((rule, reason),) = [
-                (v.metric, v.reason) for v in check(bench, live, rebuilt, candidate).verdicts if not v.passed
-            ]
+            sound = check(bench, live, rebuilt, candidate).sound
+            verdicts = verdicts_on(None, sound, bench.settings.gate)
+            ((rule, reason),) = [(v.metric, v.reason) for v in verdicts if not v.passed]
             return rule, reason
 
         base = tensors_hash(dict(bench.base.model.named_parameters()))
@@ -162,17 +171,20 @@ def test_what_is_read_back(moved: Rig, monkeypatch: pytest.MonkeyPatch, capsys: 
             assert "at ordinary text it does not answer as it did in memory (logits " in reason
         found = check(bench, live, rebuilt, candidate)
         assert tensors_hash(dict(bench.base.model.named_parameters())) == base
-        seen.extend(v.metric for v in found.verdicts)
+        seen.append(found.sound)
         return found
 
     monkeypatch.setattr(Editor, "rebuild", posed)
     monkeypatch.setattr(readback, "check", checked)
     report = moved.sync()
     assert report.status is RunStatus.PUBLISHED
-    assert seen == ["finite", "read_back"]
-    assert moved.rows("SELECT metric, value, threshold, reason FROM gate_verdicts WHERE run_id = 3") == [
+    assert seen == [Soundness(2, probes=6, wrong=[], collapsed=[])]
+    assert moved.rows(
+        "SELECT metric, value, threshold, reason FROM gate_verdicts WHERE run_id = 3 ORDER BY id"
+    ) == [
         ("finite", 0, 0, "all 2 tensors are finite, as built and as written"),
         ("read_back", 0, 0, "6 probes are answered from the files as they were from memory"),
+        ("collapse", 0, 0, "6 probes are not all answered with one token"),
     ]
     assert report.counts["gate"]["probes"] == 6
     ((counts,),) = moved.rows("SELECT counts FROM run_stages WHERE run_id = 3 AND stage = 'rebuild'")

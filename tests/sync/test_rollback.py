@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kbsync.errors import StoreError
-from kbsync.evaluate.gate import Verdict
 from kbsync.store import asides
 from kbsync.store.tables import RunStatus
 from kbsync.sync import publishing
@@ -140,14 +140,14 @@ def test_killed_in_between(twice: Rig) -> None:
 def test_a_run_that_planned_before_publishes_nothing(twice: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rollback while a run is under way: the run ends with that as its error, the next goes by the rollback."""
     twice.world.changes(("Q1009", STATE, person(20)))
-    judge = publishing.judge
+    write = publishing.write
 
-    def roll_back_meanwhile(bench: Workbench, *rest: Any) -> list[Verdict]:
+    def roll_back_meanwhile(bench: Workbench, *rest: Any) -> tuple[int, Path]:
         roll_back(bench)
-        return judge(bench, *rest)
+        return write(bench, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(publishing, "judge", roll_back_meanwhile)
+        patch.setattr(publishing, "write", roll_back_meanwhile)
         with pytest.raises(StoreError, match="a rollback was made while run 4 was under way"):
             twice.sync()
     assert twice.published() == twice.link() == "sync-000002"
