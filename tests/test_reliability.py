@@ -41,6 +41,28 @@ def test_a_record_replaces_its_rows_and_no_other(tool: ModuleType) -> None:
     assert [row for row in PAGE.splitlines() if row not in twice.splitlines()] == []
 
 
+def test_fewer_trials_do_not_replace_more(tool: ModuleType) -> None:
+    """A part that is run again, smaller, leaves the fuller row with both days; the last such part counts, until one
+    is at least as large. A failure is shown however few trials there were."""
+    full, again = "| a kind | sqlite | 7 | 0 | 3 | 1.5 | 2026-01-02, 4", {**LINE, "count": 5, "day": "2026-01-03"}
+
+    def rows(page: str) -> list[str]:
+        return re.findall(r"\| a kind \|.*", page)
+
+    page = tool.merged(tool.merged(PAGE, [LINE]), [again])
+    assert rows(page) == [f"{full}; 5 again on 2026-01-03, 4 |"]
+    assert tool.merged(page, [again]) == page
+    later = {**LINE, "count": 6, "day": "2026-01-04", "cores": 2}
+    page = tool.merged(page, [later])
+    assert rows(page) == [f"{full}; 6 again on 2026-01-04, 2 |"]
+    assert rows(tool.merged(page, [{**later, "count": 7}])) == [
+        "| a kind | sqlite | 7 | 0 | 3 | 1.5 | 2026-01-04, 2 |"
+    ]
+    assert rows(tool.merged(page, [{**later, "count": 1, "failed": 1}])) == [
+        "| a kind | sqlite | 1 | 1 | 3 | 1.5 | 2026-01-04, 2 |"
+    ]
+
+
 def test_an_empty_record_changes_nothing(tool: ModuleType) -> None:
     """The page is as the script writes it."""
     assert tool.merged(PAGE, []) == PAGE

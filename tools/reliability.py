@@ -5,7 +5,8 @@
 Each line of the record is one test: what was done, on which store, how often, how many of these failed, in how many
 seconds. Several tests may be pieces of one row: their numbers are added up, the last of each test, and those of the
 newest code alone. Rows of the table that the record has are replaced, the others stay as they are: a part of the
-suite can be run. A line that tells of days also gives the table of their quarters, and the picture docs/year.png.
+suite can be run. So does a row with more trials, which says when fewer were made again without a failure. A line
+that tells of days also gives the table of their quarters, and the picture docs/year.png.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ FIGURES = {  # of a day: what it is called, and what divides it
     "seconds": ("seconds of CPU time per sync", 1),
 }
 
+TIMES, FAILED, WHEN = 2, 3, 6  # columns of a row
 Rows = dict[tuple[str, str], str]
 
 
@@ -53,9 +55,14 @@ def rows_of(table: str) -> Rows:
     """The rows of a table by what they are about."""
     found: Rows = {}
     for line in table.splitlines()[2:]:
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        found[cells[0], cells[1]] = line
+        kind, store, *_ = cells_of(line)
+        found[kind, store] = line
     return found
+
+
+def cells_of(row: str) -> list[str]:
+    """What stands in a row, by column."""
+    return [cell.strip() for cell in row.strip("|").split("|")]
 
 
 def pieces_together(record: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -77,8 +84,23 @@ def row(line: Mapping[str, Any]) -> str:
     """One row."""
     minutes = f"{line['seconds'] / 60:.1f}"
     when = f"{line['day']}, {line['cores']}"
-    cells = [line["kind"], line["store"], line["count"], line["failed"], line.get("seed", ""), minutes, when]
+    return _row([line["kind"], line["store"], line["count"], line["failed"], line.get("seed", ""), minutes, when])
+
+
+def _row(cells: Iterable[Any]) -> str:
     return f"| {' | '.join(str(cell) for cell in cells)} |"
+
+
+def fuller(old: str | None, new: str) -> str:
+    """Which of two rows stays: the new one, unless it has fewer trials and none of them failed. Then it is the old
+    one, which says how many were made again, and when."""
+    if old is None:
+        return new
+    before, now = cells_of(old), cells_of(new)
+    if int(now[TIMES]) >= int(before[TIMES]) or int(now[FAILED]):
+        return new
+    before[WHEN] = f"{before[WHEN].split(';')[0]}; {now[TIMES]} again on {now[WHEN]}"
+    return _row(before)
 
 
 def merged(page: str, record: Iterable[Mapping[str, Any]]) -> str:
@@ -86,7 +108,9 @@ def merged(page: str, record: Iterable[Mapping[str, Any]]) -> str:
     before, _, rest = page.partition(BEGIN)
     table, _, after = rest.partition(END)
     rows = rows_of(table)
-    rows.update({(line["kind"], line["store"]): row(line) for line in pieces_together(record)})
+    for line in pieces_together(record):
+        key = line["kind"], line["store"]
+        rows[key] = fuller(rows.get(key), row(line))
     body = "".join(f"{rows[key]}\n" for key in sorted(rows))
     return f"{before}{BEGIN}{HEAD}{body}{END}{after}"
 
