@@ -27,7 +27,8 @@ class Found(Generic[T, V]):
     """What the tests found of the requests; each is in one of four lists.
 
     `kept` pass together (with what they were added to). `culprits` are to blame. `crowded` has one at most: it did
-    not pass, but does no more damage than those that do, so there is no room for it; the search ends there.
+    not pass, but does no more damage than those that do, so there is no room for it; the search ends there, and
+    `crowd` is how what is kept was judged with it. `passed` is how what is kept was judged.
     `untested` is what the search did not come to. `base` is how what they were added to was judged by itself, None
     where nothing was tested; where that does not pass, all are untested.
     """
@@ -38,6 +39,8 @@ class Found(Generic[T, V]):
     crowded: tuple[T, ...] = ()
     untested: tuple[T, ...] = ()
     tests: int = 0
+    passed: V | None = None
+    crowd: V | None = None
 
 
 def bisect(
@@ -72,6 +75,8 @@ def bisect(
         tuple(search.crowded),
         tuple(search.untested),
         search.tests,
+        search.without,
+        search.crowd,
     )
 
 
@@ -91,6 +96,7 @@ class _Search(Generic[T, V]):
         self.kept: list[T] = []
         self.culprits: list[Culprit[T, V]] = []
         self.crowded: list[T] = []
+        self.crowd: V | None = None
         self.untested: list[T] = []
 
     def settle(self, part: Sequence[T]) -> None:
@@ -111,6 +117,7 @@ class _Search(Generic[T, V]):
             self.culprits.append(Culprit(part[0], tested, self.without))
         else:
             self.crowded += part
+            self.crowd = tested
 
     def look(self, some: frozenset[T]) -> V | None:
         """How these are judged: as it is known, or by a test; None when there may be no more tests."""

@@ -1,16 +1,19 @@
-"""Whose fault a refusal is: which requests look suspect, and whether one does more damage than its share."""
+"""Whose fault a refusal is: which requests look suspect, which one does more damage than its share, which miss by
+themselves."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from kbsync.evaluate.gate import Verdict
+from kbsync.evaluate.metrics import hits_of
 from kbsync.facts import Outcome, Phase, PromptKind
 
 SHARE = 5.0  # so many times its share a fact must cost to be blamed
+OWN = ("efficacy_success", "efficacy_accuracy", "paraphrase_success")  # rules over what each edit itself says
 _MISSED = 3  # a missed edit looks as bad as so many broken neighbors
 
 
@@ -57,6 +60,37 @@ def _total(verdict: Verdict | None, facts: int) -> float:
     if verdict.metric.endswith("_ratio"):
         return math.log(verdict.value) if verdict.value > 0 else math.inf
     return verdict.value * facts if verdict.metric.startswith("neighborhood") else verdict.value
+
+
+def missed(
+    crowd: Judged, outcomes: Sequence[Outcome], surplus: Collection[str], new: int
+) -> dict[str, tuple[Verdict, str]]:
+    """Those of the `surplus` requests (content hashes) that miss by themselves: each with the rule, and in words.
+
+    `crowd` is a live set that does not pass, and in which nobody is to blame. Where that is for rules over what the
+    edits themselves say, and for no other, those that don't say it are what keeps it out. But no more of them than
+    the rule lets fail among the `new` requests, or one: where more fail, it is the model that is full, or the words
+    of a relation that are wrong.
+    """
+    broken = [verdict for verdict in crowd.verdicts if not verdict.passed]
+    if any(verdict.metric not in OWN for verdict in broken):
+        return {}
+    after = [one for one in outcomes if one.phase is Phase.AFTER and one.content_hash in surplus]
+    fails = Counter((hit.metric, hit.fact) for hit in hits_of(after) if not hit.hit)
+    found = {one: rule for rule in broken[::-1] for one in sorted(surplus) if fails[rule.metric, one]}
+    most = min((1 - rule.threshold for rule in broken), default=0.0) * new
+    if len(found) > max(1.0, round(most, 9)):
+        return {}
+    return {one: (rule, _own_words(after, one, fails[rule.metric, one], rule)) for one, rule in found.items()}
+
+
+def _own_words(after: Sequence[Outcome], request: str, failed: int, rule: Verdict) -> str:
+    """How a request misses a rule over what its edit says."""
+    if rule.metric.startswith("paraphrase"):
+        return f"its edit does not carry over to {failed} of its paraphrases"
+    own = next(one for one in after if one.content_hash == request and one.kind is PromptKind.REWRITE)
+    said = f": the model says {own.said.strip()!r}, not {own.target_new!r}" if own.said is not None else ""
+    return f"its own edit is missed{said}"
 
 
 def suspects(outcomes: Iterable[Outcome], requests: Sequence[str]) -> list[list[str]]:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from kbsync.errors import NotFinite
 from kbsync.evaluate import gate
 from kbsync.evaluate.bisect import Culprit, Found, bisect
-from kbsync.evaluate.blame import Judged, suspects, to_blame
+from kbsync.evaluate.blame import Judged, missed, suspects, to_blame
 from kbsync.evaluate.gate import Verdict
 from kbsync.evaluate.room import Room
+from kbsync.facts import Outcome
 from kbsync.store import checkpoints, outcomes, quarantines
 from kbsync.store.outcomes import Verdict as StoredVerdict
 from kbsync.store.quarantines import Evidence, Trial
@@ -69,8 +70,9 @@ def bisect_refused(
     """Bisect a refused candidate; `before` is what the run's bisections have come to so far, and `room` is None for
     one that could not be measured.
 
-    Culprits are quarantined, what was not tried is left out of this run, and `goes_on` is set. Where the new facts
-    are not to blame, or the model is full, nothing is kept out: the refusal stands.
+    Culprits are quarantined, and so are a few edits that miss by themselves where nobody else is to blame; what was
+    not tried is left out of this run, and `goes_on` is set. Where the new facts are not to blame, or the model is
+    full, nothing is kept out: the refusal stands.
     """
     before = replace(before, goes_on=False, words=None)
     held = _held(bench)
@@ -89,7 +91,7 @@ def bisect_refused(
         trials.note(by_id, refused, 0.0)
         found = bisect(groups, refused, trials.judge, _passes, _is_to_blame, most)
     before = replace(before, trials=before.trials + found.tests, rows=trials.rows)
-    return _carry_out(bench, run_id, found, by_id, room, before)
+    return _carry_out(bench, run_id, found, _missed(found, refused, said, by_id), by_id, room, before)
 
 
 def _held(bench: Workbench) -> set[str]:
@@ -106,22 +108,46 @@ def _is_to_blame(with_it: Judged, without: Judged) -> bool:
     return to_blame(with_it, without) is not None
 
 
+def _missed(
+    found: Found[int, Judged], refused: Judged, said: Sequence[Outcome], by_id: Mapping[int, StoredRequest]
+) -> dict[int, tuple[str, Evidence]]:
+    """Of the requests for which there is no room, those that miss by themselves, with what they say: as few of the
+    worst as let the others pass, since the others were tried in the order of how well they look."""
+    if found.crowd is None or found.passed is None:
+        return {}
+    surplus = {by_id[one].request.content_hash: one for one in (*found.crowded, *found.untested)}
+    named = missed(found.crowd, said, surplus, len(by_id))
+    whole = {verdict.metric: verdict for verdict in refused.verdicts if not verdict.passed}
+    told = {}
+    for one, (rule, words) in named.items():
+        broken = whole.get(rule.metric, rule)
+        old, without = _without(
+            found.passed, rule, "it" if len(named) == 1 else f"the {len(named)} worst that miss"
+        )
+        evidence = Evidence(rule.metric, broken.value, old, rule.comparison, rule.threshold)
+        told[surplus[one]] = f"{broken.reason}; {words}; {without}", evidence
+    return told
+
+
 def _carry_out(
     bench: Workbench,
     run_id: int,
     found: Found[int, Judged],
+    missing: Mapping[int, tuple[str, Evidence]],
     by_id: Mapping[int, StoredRequest],
     room: Room | None,
     before: Bisected,
 ) -> Bisected:
     """Write down who is kept out, in one transaction; or say why nobody is."""
-    full = bool(found.crowded) and room is not None and room.keeps is not None
-    if not found.culprits and (full or not found.kept):
+    full = bool(found.crowded) and not missing and room is not None and room.keeps is not None
+    if not found.culprits and not missing and (full or not found.kept):
         return replace(before, words=_why_not(found, before))
     left = {} if full else dict.fromkeys(found.crowded, CROWDED)
     if not full:
         left |= dict.fromkeys(found.untested, f"not tried yet: the bisection of run {run_id} ended before it")
+    left = {one: reason for one, reason in left.items() if one not in missing}
     quarantined = [(by_id[one.one], *_evidence(one)) for one in found.culprits]
+    quarantined += [(by_id[one], *words) for one, words in missing.items()]
     with bench.store.begin() as tx:
         at, base_hash = now(), bench.base.hash
         quarantines.keep_out(tx, run_id, at, base_hash, KeptOut.QUARANTINED, quarantined)
@@ -148,10 +174,15 @@ def _evidence(culprit: Culprit[int, Judged]) -> tuple[str, Evidence]:
     """Why a request is to blame: a sentence, and its numbers."""
     rule = to_blame(culprit.with_it, culprit.without)
     assert rule is not None, "a culprit is to blame"
-    old = next((one.value for one in culprit.without.verdicts if one.metric == rule.metric), None)
-    without = f"without it, it is {old:.3f}" if old is not None else "without it, there is nothing to measure"
+    old, without = _without(culprit.without, rule, "it")
     evidence = Evidence(rule.metric, rule.value, old, rule.comparison, rule.threshold)
     return f"{rule.reason}; {without}", evidence
+
+
+def _without(judged: Judged, rule: Verdict, whom: str) -> tuple[float | None, str]:
+    """What the rule's value is without these, as a number and in words."""
+    old = next((one.value for one in judged.verdicts if one.metric == rule.metric), None)
+    return old, f"without {whom}, " + (f"it is {old:.3f}" if old is not None else "there is nothing to measure")
 
 
 @dataclass

@@ -58,7 +58,7 @@ def test_exactly_the_culprits_are_found(population: tuple[list[list[int]], set[i
     found, _ = search(lambda some: float(len(some & bad)), groups)
     assert {culprit.one for culprit in found.culprits} == bad
     assert set(found.kept) == {one for group in groups for one in group} - bad
-    assert (found.crowded, found.untested) == ((), ())
+    assert (found.crowded, found.untested, found.crowd) == ((), (), None)
 
 
 @given(populations())
@@ -125,6 +125,7 @@ def test_damage_that_is_spread_evenly_is_nobody_s(size: int, fit: int) -> None:
     assert found.culprits == ()
     assert len(found.kept) == fit
     assert len(found.crowded) == 1
+    assert (found.passed, found.crowd) == (fit, fit + 1)
     assert len(found.untested) == size - fit - 1
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
-from kbsync.evaluate.blame import Judged, suspects, to_blame
+from kbsync.evaluate.blame import Judged, missed, suspects, to_blame
 from kbsync.evaluate.gate import Verdict
 from kbsync.facts import Outcome, Phase, PromptKind
 
@@ -98,3 +99,54 @@ def test_suspects_come_last() -> None:
     assert suspects(said, everyone) == [["innocent", "plain", "weak"], ["breaks", "unsaid", "missed"]]
     assert suspects(said[::-1], everyone[::-1]) == suspects(said, everyone)
     assert suspects([], ["b", "a"]) == [["a", "b"], []]
+
+
+class TestMissed:
+    """Who misses by itself, where a rule over what the edits say is broken and nobody is to blame."""
+
+    said = (
+        outcome("unsaid", Phase.AFTER, PromptKind.REWRITE, True, False),
+        outcome("missed", Phase.AFTER, PromptKind.REWRITE, False, False),
+        replace(outcome("says", Phase.AFTER, PromptKind.REWRITE, False, False), said=" Old King"),
+        outcome("right", Phase.BEFORE, PromptKind.REWRITE, False, False),
+        outcome("right", Phase.AFTER, PromptKind.REWRITE, True),
+        *(outcome("right", Phase.AFTER, PromptKind.PARAPHRASE, False, index=i) for i in range(2)),
+        outcome("kept", Phase.AFTER, PromptKind.REWRITE, False, False),
+    )
+    surplus = ("right", "says", "unsaid", "missed")
+
+    def named(self, metric: str, threshold: float = 0.8, new: int = 100, **other: float) -> dict[str, str]:
+        """Who is named, and the words; `other` has the perplexity, where that rule is broken too."""
+        crowd = judged(100, metric, threshold - 0.01, "≥", threshold)
+        if other:
+            crowd = Judged(100, (*crowd.verdicts, *ratio(100, other["perplexity"]).verdicts))
+        found = missed(crowd, self.said, self.surplus, new)
+        assert all(rule.metric == metric for rule, _ in found.values())
+        return {one: words for one, (_, words) in found.items()}
+
+    def test_by_the_rule_that_is_broken(self) -> None:
+        """By accuracy, by success, by paraphrases: each has its own, with what the model says instead. Who is kept
+        is not named, nor what the base model missed."""
+        assert self.named("efficacy_accuracy") == {
+            "unsaid": "its own edit is missed",
+            "missed": "its own edit is missed",
+            "says": "its own edit is missed: the model says 'Old King', not 'new'",
+        }
+        assert set(self.named("efficacy_success")) == {"missed", "says"}
+        assert self.named("paraphrase_success") == {"right": "its edit does not carry over to 2 of its paraphrases"}
+
+    @pytest.mark.parametrize(
+        ("new", "threshold", "named"), [(15, 0.8, 3), (14, 0.8, 0), (30, 0.9, 3), (29, 0.9, 0)]
+    )
+    def test_no_more_than_the_rule_lets_fail(self, new: int, threshold: float, named: int) -> None:
+        """Among the new ones: where more miss, that is nobody's fault."""
+        assert len(self.named("efficacy_accuracy", threshold, new)) == named
+
+    def test_one_may_always_be(self) -> None:
+        """A single new fact that misses does not keep itself and the others out for good."""
+        assert set(self.named("paraphrase_success", 0.99, 1)) == {"right"}
+
+    def test_not_where_the_damage_is_to_others(self) -> None:
+        """A rule over text or neighbors that is broken as well says that there is more to it."""
+        assert len(self.named("efficacy_accuracy", perplexity=1.04)) == 3
+        assert self.named("efficacy_accuracy", perplexity=1.06) == {}

@@ -199,6 +199,44 @@ def test_the_bound_leaves_out_what_was_not_tried(synced: Rig, poison: Callable[.
     assert synced.rows(LIVE) == [("Q1007",), ("Q1008",), ("Q1010",)]
 
 
+LENIENT = {"min_efficacy_success": 0.8}
+
+
+def test_the_worst_of_many_misses_is_quarantined(synced: Rig, poison: Callable[..., None]) -> None:
+    """A rule that lets one edit in five miss: of three that do among eleven, one is too many, and no single one is
+    to blame. One of the three is quarantined for what it says itself; all others go live, with the misses that are
+    allowed."""
+    poison("Yann", "Amir", "Uwe")
+    synced.world.changes(*NEW)
+    report = sync(synced, **LENIENT)
+    assert report.status is RunStatus.PUBLISHED
+    assert report.reason == "facts kept out by the gate: 1 quarantined; `kbsync held` says why"
+    ((subject, name, *numbers, reason),) = synced.rows(
+        "SELECT subject, object_label, metric, value_with, value_without, threshold, reason FROM kept_out_facts"
+    )
+    assert subject in ("Q1009", "Q1010", "Q1011")
+    assert numbers == ["efficacy_success", pytest.approx(8 / 11), 0.8, 0.8]
+    assert reason.startswith("efficacy_success 0.727 is not ≥ 0.8; its own edit is missed: the model says '")
+    assert reason.endswith(f"', not '{name}'; without it, it is 0.800")
+    assert synced.rows(LIVE) == [(one,) for one, *_ in NEW if one != subject]
+    again = sync(synced, **LENIENT)
+    assert (again.status, tuple(again.counts)) == (RunStatus.UNCHANGED, ("pull", "plan"))
+
+
+def test_where_many_of_the_new_facts_miss_nobody_is_quarantined(synced: Rig, poison: Callable[..., None]) -> None:
+    """Two too many among five new ones, where the rule lets one in seven fail: that is not the fault of a few, but
+    of a model that holds no more."""
+    poison("Yann", "Amir", "Uwe")
+    synced.world.changes(*NEW)
+    report = sync(synced, min_efficacy_success=0.85)
+    assert report.status is RunStatus.REJECTED
+    assert report.reason == (
+        "efficacy_success 0.727 is not ≥ 0.85; no single new fact is to blame; the model is full: about 9 of these "
+        "11 facts fit, and the next sync holds back the others, those of least priority (watch.priority)"
+    )
+    assert synced.rows(OPEN) == []
+
+
 def test_switched_off_the_whole_batch_stays_out(spoiled: Rig) -> None:
     """With 0 rebuilds the gate refuses as it is, and keeps the candidate."""
     report = sync(spoiled, bisect_rebuilds=0)
