@@ -23,6 +23,7 @@ from urllib.parse import quote
 _CHECK_EVERY = 1000  # SQLite's virtual machine steps between two looks at the clock
 _MOST_CELL = 10_000_000  # bytes of one value
 _MOST_FILE = 16_000_000  # bytes of a file: what SQLite keeps beside a store to share it, and nothing else
+_TABLES = "SELECT 1 FROM pg_class WHERE relkind = 'r' AND oid >= 16384"  # PostgreSQL's own have lower numbers
 _BATCH = 50  # rows that PostgreSQL sends at once
 _ALLOWED = (
     sqlite3.SQLITE_SELECT,
@@ -58,6 +59,10 @@ class Refused(Exception):
     """The question or its answer is not one that is allowed. The text says why."""
 
 
+class Empty(Exception):
+    """There is no table at all, so the store was not laid out yet."""
+
+
 def main() -> None:
     """Answer one task."""
     task: Task = json.load(sys.stdin)
@@ -67,6 +72,8 @@ def main() -> None:
         (_sqlite if task["backend"] == "sqlite" else _postgres)(task, out)
     except MemoryError:
         out.last({"error": {"kind": "memory"}})
+    except Empty:
+        out.last({"error": {"kind": "empty"}})
     except Refused as error:
         out.last({"error": {"kind": "refused", "words": str(error)}})
     except (sqlite3.Error, sqlite3.Warning) as error:
@@ -152,7 +159,12 @@ def _sqlite(task: Task, out: _Out) -> None:
     connection.set_authorizer(_read_only)
     connection.set_progress_handler(lambda: int(time.monotonic() > deadline), _CHECK_EVERY)
     out.ready()
-    cursor = connection.execute(task["sql"])
+    try:
+        cursor = connection.execute(task["sql"])
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error) and connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
+            raise Empty from None
+        raise
     if cursor.description is None:
         raise Refused("only a query that returns rows can be run here")
     out.answer((column[0] for column in cursor.description), cursor, task["limit"])
@@ -181,7 +193,13 @@ def _postgres(task: Task, out: _Out) -> None:
             out.ready(connection.info.backend_pid)
             with connection.cursor(name="kbsync_query") as cursor:
                 # A named cursor is DECLAREd in the extended protocol: the server takes one SELECT, nothing else.
-                cursor.execute(sql.SQL(task["sql"]))  # the user's own text, on purpose
+                try:
+                    cursor.execute(sql.SQL(task["sql"]))  # the user's own text, on purpose
+                except psycopg.errors.UndefinedTable:
+                    connection.rollback()
+                    if connection.execute(_TABLES).fetchone() is None:
+                        raise Empty from None
+                    raise
                 cursor.itersize = _BATCH
                 assert cursor.description is not None
                 out.answer([column.name for column in cursor.description], iter(cursor), task["limit"])

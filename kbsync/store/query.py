@@ -221,6 +221,8 @@ def _failure(said: Any, url: URL, task: asker.Task) -> StoreError:
         return StoreError(f"the query took longer than {task['seconds']:g} s; ask for less")
     if error["kind"] == "memory" or name == "SQLITE_NOMEM":
         return StoreError(f"the query needs more memory than {task['memory'] / 1e6:g} MB; ask for less")
+    if error["kind"] == "empty":
+        return StoreError(f"{place(url)} is empty; `kbsync sync` fills it")
     if error["kind"] == "refused":
         return StoreError(f"SQL: {words}")
     if error["kind"] == "postgres":

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from kbsync.errors import StoreError
+from kbsync.store.query import run_sql
 from tests.cli.conftest import Call, data, error
 from tests.stores import Stores, execute
 
@@ -87,9 +89,21 @@ def test_one_form_at_a_time(told: Call) -> None:
 
 def test_no_store(call: Call, stores: Stores) -> None:
     """Asking a store that isn't there makes none."""
-    said = {"sqlite": "there is no store", "postgres": 'relation "runs" does not exist'}
     for _ in range(2):
-        assert said[stores.name] in error(call("sql", "SELECT id FROM runs", "--json"))["message"]
+        assert stores.blank in error(call("sql", "SELECT id FROM runs", "--json"))["message"]
+
+
+def test_a_store_that_is_not_laid_out(stores: Stores, tmp_path: Path) -> None:
+    """A database without a single table: one line says what fills it. Where others' tables are, the database's own
+    words say what there is not."""
+    elsewhere = stores.url(tmp_path / "elsewhere.db")
+    execute(elsewhere, "CREATE TABLE other (a INTEGER)")
+    with pytest.raises(StoreError, match=r'no such table: runs|relation "runs" does not exist'):
+        run_sql(elsewhere, "SELECT id FROM runs")
+    execute(elsewhere, "DROP TABLE other")
+    with pytest.raises(StoreError, match=r"^the store .* is empty; `kbsync sync` fills it$"):
+        run_sql(elsewhere, "SELECT id FROM runs")
+    assert run_sql(elsewhere, "SELECT 1").rows == ((1,),)
 
 
 def test_a_place_of_its_own(stores: Stores, told: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
