@@ -109,7 +109,7 @@ def bench_source(
         with shown.stage("read as a dump"):
             dumped = [read_dump(file, own, folder) for own in (written.relations, written.relations[:1])]
         with shown.stage("load graph"):
-            server = EmbeddedWikidata([file])
+            server = EmbeddedWikidata([file], on_disk=True)  # a graph of any size
             server.__enter__()
         try:
             file.unlink()

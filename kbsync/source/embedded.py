@@ -1,7 +1,8 @@
 """A Wikidata endpoint on this machine: Oxigraph's server over N-Triples files, on a free loopback port.
 
 It speaks the same SPARQL 1.1 as the public service, holds whatever slice it is given, takes updates, and is
-gone without a trace when the context ends.
+gone without a trace when the context ends. It keeps its triples in memory (about 400 bytes each), where it answers
+several times as fast as from its database on disk.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +30,7 @@ from kbsync.source.transport import opener_for
 
 START_S = 30.0  # seconds until a started server must answer
 STOP_S = 5.0  # seconds that a terminated server gets before it is killed
+LOAD_S = 600.0  # seconds without a sign of life that a server gets to take a file in
 PORT_TRIES = 5  # a free port can be taken by another process before the server binds it
 
 # Ends the server and its files when this process dies without a chance to: the guard's stdin is a pipe that
@@ -38,16 +41,18 @@ _GUARD = 'cat >/dev/null; kill -9 "$0" 2>/dev/null; rm -rf -- "$1"'
 class EmbeddedWikidata:
     """Context manager: loads RDF files (`.nt`, `.ttl`, also with `.gz`) and serves them at `endpoint`.
 
-    `lenient`: also what strict RDF has no place for, such as Wikidata's own language tags.
+    `lenient`: also what strict RDF has no place for, such as Wikidata's own language tags. `on_disk`: for more
+    triples than memory has room for.
 
     Raises ConfigError for a missing file or server program, SourceError for a file that can't be loaded, and
     EndpointDown when the server does not come up. State lives in a temporary folder; updates do not outlive
     the context.
     """
 
-    def __init__(self, files: Sequence[Path], *, lenient: bool = False) -> None:
+    def __init__(self, files: Sequence[Path], *, lenient: bool = False, on_disk: bool = False) -> None:
         self.files = tuple(files)
         self.lenient = lenient
+        self.on_disk = on_disk
         self._url = ""
         self._folder: Path | None = None
         self._data = self._log = Path()
@@ -73,9 +78,12 @@ class EmbeddedWikidata:
         try:
             self._folder = Path(tempfile.mkdtemp(prefix="kbsync-wikidata-"))
             self._data, self._log = self._folder / "data", self._folder / "server.log"
-            if self.files:
+            if self.on_disk and self.files:
                 self._load(program)
             self._start(program)
+            if not self.on_disk:
+                for file in self.files:
+                    self._send(file)
         except BaseException:
             self.close()
             raise
@@ -124,6 +132,26 @@ class EmbeddedWikidata:
             raise ConfigError(f"can't read the update file {file}: {error}") from None
         self.update(text)
 
+    def _send(self, file: Path) -> None:
+        """Load a file into the server's memory. Raises SourceError."""
+        packed = file.suffix == ".gz"
+        name = file.stem if packed else file.name
+        headers = {"Content-Type": "text/turtle" if name.endswith(".ttl") else "application/n-triples"}
+        if not packed:
+            headers["Content-Length"] = str(file.stat().st_size)
+        url = f"{self._url}/store?default&no_transaction{'&lenient' if self.lenient else ''}"
+        try:
+            with gzip.open(file) if packed else file.open("rb") as data:
+                request = urllib.request.Request(url, data=data, headers=headers, method="POST")  # noqa: S310 -- ours
+                with opener_for(url).open(request, timeout=LOAD_S):
+                    pass
+        except urllib.error.HTTPError as error:
+            with error:
+                said = " ".join(error.read(300).decode("utf-8", "replace").split())
+            raise SourceError(f"can't load {file}: {said}") from None
+        except (OSError, EOFError, zlib.error) as error:
+            raise SourceError(f"can't load {file}: {error}") from None
+
     def _load(self, program: str) -> None:
         command = [program, "load", "--location", str(self._data)]
         for file in self.files:
@@ -138,12 +166,13 @@ class EmbeddedWikidata:
 
     def _start(self, program: str) -> None:
         said = ""
+        place = ["--location", str(self._data)] if self.on_disk else []
         for _ in range(PORT_TRIES):
             port = _free_port()
             self._url = f"http://127.0.0.1:{port}"
             with self._log.open("wb") as log:
                 self._server = subprocess.Popen(  # noqa: S603 -- as above
-                    [program, "serve", "--location", str(self._data), "--bind", f"127.0.0.1:{port}"],
+                    [program, "serve", *place, "--bind", f"127.0.0.1:{port}"],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

@@ -60,12 +60,13 @@ def leftovers(folder: Path) -> list[Path]:
     return list(folder.glob("kbsync-wikidata-*"))
 
 
-def test_it_loads_serves_updates_and_goes(tmp_path: Path, settings_for: Make) -> None:
+@pytest.mark.parametrize("on_disk", [False, True], ids=["memory", "disk"])
+def test_it_loads_serves_updates_and_goes(tmp_path: Path, settings_for: Make, on_disk: bool) -> None:
     """Plain and gzipped files are served together; updates apply; then process and folder are gone."""
     plain, packed = tmp_path / "a.nt", tmp_path / "b.nt.gz"
     plain.write_text(TRIPLE)
     packed.write_bytes(gzip.compress(TRIPLE.replace("Q1", "Q2").encode()))
-    with EmbeddedWikidata([plain, packed]) as server:
+    with EmbeddedWikidata([plain, packed], on_disk=on_disk) as server:
         pid = server.pid
         assert pid is not None
         assert count(server, settings_for) == 2
@@ -134,15 +135,18 @@ def test_a_bad_update_is_one_line(settings_for: Make) -> None:
         assert count(server, settings_for) == 0
 
 
-def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
-    """A file that is not there or not N-Triples is named, and nothing is left running or lying around."""
+@pytest.mark.parametrize("on_disk", [False, True], ids=["memory", "disk"])
+def test_missing_and_broken_files_are_named(tmp_path: Path, on_disk: bool) -> None:
+    """A file that is not there, not N-Triples or cut short is named, and nothing is left running or lying about."""
     with pytest.raises(ConfigError, match=r"absent\.nt"):
-        EmbeddedWikidata([tmp_path / "absent.nt"]).__enter__()
-    broken = tmp_path / "broken.nt"
+        EmbeddedWikidata([tmp_path / "absent.nt"], on_disk=on_disk).__enter__()
+    broken, cut = tmp_path / "broken.nt", tmp_path / "cut.nt.gz"
     broken.write_text("this is not a triple\n")
-    with pytest.raises(SourceError, match=r"broken\.nt: .*1") as caught:
-        EmbeddedWikidata([broken]).__enter__()
-    assert "\n" not in str(caught.value)
+    cut.write_bytes(gzip.compress(TRIPLE.encode())[:-12])
+    for file, told in ((broken, r"broken\.nt: .*1"), (cut, r"cut\.nt\.gz: .")):
+        with pytest.raises(SourceError, match=told) as caught:
+            EmbeddedWikidata([file], on_disk=on_disk).__enter__()
+        assert "\n" not in str(caught.value)
     assert not leftovers(tmp_path)
 
 
