@@ -63,14 +63,17 @@ def newest(relation: str) -> str:
 def next_subjects(relation: str, after: str, limit: int, chosen: str = "") -> str:
     """`?item`: the next `limit` subjects of `relation` after the IRI `after` ("": from the first), in that order.
 
-    `chosen` is a graph pattern that they must match.
+    `chosen` is a graph pattern that they must match. What they are sorted by is made once for each, and not in each
+    comparison, which takes Oxigraph nearly three times as long.
     """
     p = _property(relation)
     key = f"FILTER(STR(?item) > {_literal(after)}) " if after else ""
     only = f"{chosen} " if chosen else ""
     return (
-        f"{PREFIXES}SELECT DISTINCT ?item WHERE {{ ?item p:{p} ?any . {only}{key}}} "
-        f"ORDER BY STR(?item) LIMIT {int(limit)}"
+        f"{PREFIXES}SELECT ?item WHERE {{\n"
+        f"  {{ SELECT DISTINCT ?item WHERE {{ ?item p:{p} ?any . {only}{key}}} }}\n"
+        f"  BIND(STR(?item) AS ?key)\n"
+        f"}} ORDER BY ?key LIMIT {int(limit)}"
     )
 
 

@@ -114,7 +114,7 @@ def test_one_question_picks_the_subjects_of_many_pages(filled: EmbeddedWikidata,
     client.queries = []
     insert(filled, statement("P99", "A", "P6", "wd:Q29"))
     pages = list(pull.first_pull(client, "P6", T0, settings))
-    assert len([one for one in client.queries if "ORDER BY STR(?item)" in one]) == 2
+    assert len([one for one in client.queries if "ORDER BY ?key" in one]) == 2
     assert [len(page.statements) for page in pages] == [1, 2, 2, 0]
     assert sum((Counter(page.counts) for page in pages), Counter()) == {"filtered: subject is not an item": 1}
 
