@@ -12,7 +12,7 @@ import inspect
 import re
 import sysconfig
 from collections.abc import Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from kbsync.errors import ConfigError
@@ -41,6 +41,7 @@ def _paragraphs(text: str) -> Iterator[str]:
             yield line
 
 
+@cache  # it is the same in every run of a process, and takes a tenth of a second to pick out
 def drift_text() -> str:
     """The text behind the perplexity ratio: every fifth documentation topic, less what others repeat of it."""
     topics = _topics()
