@@ -97,9 +97,17 @@ class Part:
 
 
 def bench_source(
-    facts: Path | None, items: int, changes: int, seed: int, page_size: int, progress: Progress | None = None
+    facts: Path | None,
+    items: int,
+    changes: int,
+    seed: int,
+    page_size: int,
+    progress: Progress | None = None,
+    *,
+    in_memory: bool = False,
 ) -> dict[str, Any]:
-    """Build the graph, serve it, and measure first pull, tail and full pass; as JSON."""
+    """Build the graph, serve it from the endpoint's database, or from its memory, and measure first pull, tail and
+    full pass; as JSON."""
     shown = progress or Silent()
     with tempfile.TemporaryDirectory(prefix="kbsync-bench-") as place:
         folder = Path(place)
@@ -109,7 +117,7 @@ def bench_source(
         with shown.stage("read as a dump"):
             dumped = [read_dump(file, own, folder) for own in (written.relations, written.relations[:1])]
         with shown.stage("load graph"):
-            server = EmbeddedWikidata([file], on_disk=True)  # a graph of any size
+            server = EmbeddedWikidata([file], on_disk=not in_memory)
             server.__enter__()
         try:
             file.unlink()
@@ -120,7 +128,12 @@ def bench_source(
         finally:
             server.close()
     return {
-        "graph": {**asdict(written), "relations": len(written.relations), "seed": None if facts else seed},
+        "graph": {
+            **asdict(written),
+            "relations": len(written.relations),
+            "seed": None if facts else seed,
+            "in_memory": in_memory,
+        },
         "parts": [part.as_json() for part in parts],
         "dump": dumped,
         "machine": _machine(page_size),

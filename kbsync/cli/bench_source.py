@@ -87,11 +87,23 @@ def trust(
 @click.option(
     "--page-size", default=1000, show_default=True, type=click.IntRange(1, 50_000), help="source.page_size to use."
 )
+@click.option(
+    "--in-memory",
+    is_flag=True,
+    help="The endpoint keeps the graph in memory, where it answers several times as fast as from its database.",
+)
 @out_option
 @json_option
 @pass_state
 def source(
-    state: State, facts: Path | None, items: int, changes: int, seed: int, page_size: int, out: Path | None
+    state: State,
+    facts: Path | None,
+    items: int,
+    changes: int,
+    seed: int,
+    page_size: int,
+    in_memory: bool,
+    out: Path | None,
 ) -> None:
     """Serve a graph of full size on this machine, pull it, change it, pull the changes, and read it all again.
 
@@ -107,7 +119,7 @@ def source(
     state.stays = "everything was temporary"
     check(out)
     state.log()
-    result = bench_source(facts, items, changes, seed, page_size, state.progress())
+    result = bench_source(facts, items, changes, seed, page_size, state.progress(), in_memory=in_memory)
     finish(out, result)
     if state.as_json:
         show.as_json(result)

@@ -230,7 +230,7 @@ def print_source(result: Mapping[str, Any]) -> None:
     graph, parts = result["graph"], result["parts"]
     show.line(
         f"{graph['items']:,} items, {graph['statements']:,} statements of {graph['relations']} relations, "
-        f"{graph['triples']:,} triples",
+        f"{graph['triples']:,} triples, from the endpoint's {'memory' if graph['in_memory'] else 'database'}",
         "bold",
     )
     columns = [part["name"] for part in parts]

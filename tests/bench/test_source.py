@@ -61,10 +61,13 @@ def test_facts_that_cannot_be_read_are_named(tmp_path: Path) -> None:
             list(graphs.facts_of(tmp_path / name))
 
 
-def test_the_command_measures_what_it_pulled(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["database", "memory"])
+def test_the_command_measures_what_it_pulled(tmp_path: Path, place: str) -> None:
     """All statements in the first pull, each edit in the tail, and nothing left to find in the full pass."""
     out = tmp_path / "source.json"
-    words = ["bench", "source", "--items", "60", "--changes", "7", "--page-size", "25", "--json", "--out", str(out)]
+    where = ["--in-memory"] if place == "memory" else []
+    words = ["bench", "source", "--items", "60", "--changes", "7", *where]
+    words += ["--page-size", "25", "--json", "--out", str(out)]
     done = CliRunner().invoke(cli, words)
     assert done.exit_code == 0, done.output
     result = json.loads(done.stdout)
@@ -81,5 +84,7 @@ def test_the_command_measures_what_it_pulled(tmp_path: Path) -> None:
         assert part["peak_mb"] > 1
     assert [one["triples"] for one in result["dump"]] == [result["graph"]["triples"]] * 2
     assert all(one["triples_per_cpu_s"] > 0 for one in result["dump"])
-    shown = CliRunner().invoke(cli, words[:6])
+    assert result["graph"]["in_memory"] == bool(where)
+    shown = CliRunner().invoke(cli, words[: words.index("--page-size")])
     assert "seconds of the endpoint" in shown.output
+    assert f"from the endpoint's {place}" in " ".join(shown.output.split())
