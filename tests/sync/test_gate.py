@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+from sqlalchemy.orm import Session
+
 from kbsync.checkpoint.verify import verify
+from kbsync.store import outcomes
+from kbsync.store.outcomes import Verdict, save_verdicts
 from kbsync.store.tables import RunStatus
 from kbsync.sync.rollback import roll_back
 from tests.sync.rig import Rig
@@ -13,11 +19,19 @@ from tests.sync.world import WINDOW_2
 IMPOSSIBLE = {"gate": {"max_perplexity_ratio": 0.000001}}
 
 
-def test_a_refused_candidate_is_not_published(synced: Rig) -> None:
+def test_a_refused_candidate_is_not_published(synced: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """An impossible threshold: the run is rejected with its reason, row and files of the candidate stay, the
-    published model is untouched."""
+    published model is untouched. Its verdicts are stored once, when all are there."""
+    stored: list[list[str]] = []
+
+    def save(tx: Session, run_id: int, verdicts: Sequence[Verdict]) -> None:
+        stored.append([one.metric for one in verdicts])
+        save_verdicts(tx, run_id, verdicts)
+
+    monkeypatch.setattr(outcomes, "save_verdicts", save)
     synced.world.changes(*WINDOW_2)
     report = synced.sync(**IMPOSSIBLE)
+    assert stored == [["perplexity_ratio", "finite", "read_back", "collapse"]]
     assert report.status is RunStatus.REJECTED
     assert report.reason is not None
     assert "perplexity_ratio" in report.reason
