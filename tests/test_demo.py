@@ -29,6 +29,7 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(1800)]
 # The relations that are watched, and how many edits the first window makes of them.
 SOME, ALL = ("P6", "P35", "P286"), None
 EDITS = {SOME: 20, ALL: 60}
+LESS_TEXT = 1000  # tokens behind the perplexity ratio, with some relations: a quarter of the default's
 
 
 @pytest.fixture(
@@ -54,6 +55,7 @@ def demo(
         patch.setenv("KBSYNC_MODEL__THREADS", "1")
         if watched is not None:
             patch.setenv("KBSYNC_WATCH__RELATIONS", json.dumps(watched))
+            patch.setenv("KBSYNC_EVALUATE__DRIFT_TOKENS", str(LESS_TEXT))
         yield run_demo(tmp_path_factory.mktemp("demo") / "demo", Silent())
 
 
