@@ -55,6 +55,15 @@ def _id(statement: Statement) -> str:
     return statement.id
 
 
+def tracked(tx: Session, relation: str) -> set[str]:
+    """The subjects with a live statement of the relation."""
+    return set(
+        tx.scalars(
+            select(StatementRow.subject).where(StatementRow.relation == relation, StatementRow.retired_at.is_(None))
+        )
+    )
+
+
 def versions(tx: Session, relation: str) -> dict[str, int | None]:
     """Each subject with a live statement of the relation, and the revision at which those were last read."""
     rows = tx.execute(

@@ -54,8 +54,10 @@ class Pulling:
         relation, subjects = self.watch.relation, self.watch.subjects
         with self.bench.store.read() as tx:
             key = backfills.filter_key(tx, relation)
-            tracked = sorted(known.versions(tx, relation))
-        if (key or "") == subjects.key or (key is None and not tracked):
+            if (key or "") == subjects.key:
+                return
+            tracked = sorted(known.tracked(tx, relation))
+        if key is None and not tracked:
             return
         inside = members(self.client, subjects, tracked)
         outside = [one for one in tracked if one not in inside]

@@ -75,7 +75,7 @@ def reconcile(
     counts: Counter[str] = Counter()
     seen_labels: set[str] = set()
     with bench.store.read() as tx:
-        task.total(sum(len(known.versions(tx, relation)) for relation in relations))
+        task.total(sum(len(known.tracked(tx, relation)) for relation in relations))
     with asking(bench) if client is None else nullcontext(client) as client:
         for relation in relations:
             task.describe(relation)
@@ -165,7 +165,7 @@ class _Pass:
 
     def _compare(self) -> None:
         with self.bench.store.read() as tx:
-            self.missing = set(known.versions(tx, self.relation))
+            self.missing = known.tracked(tx, self.relation)
             total = known.statement_count(tx, self.relation)
         self._relation_label()
         for page in full.snapshot(

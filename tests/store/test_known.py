@@ -63,6 +63,7 @@ def test_versions_are_per_relation(store: Store) -> None:
         mirror.apply(tx, run_id, NOON, first, False)
         mirror.apply(tx, run_id, NOON, other, False)
         mirror.apply(tx, run_id, NOON, page([statement(3, "Q7", "Q31")]), False)
+        assert known.tracked(tx, "P6") == {"Q30", "Q31"}
         assert known.versions(tx, "P6") == {"Q30": 5, "Q31": None}
         assert known.versions(tx, "P35") == {"Q30": 6}
 
