@@ -126,7 +126,7 @@ def _counts(_ctx: click.Context, _parameter: click.Parameter, text: str | None) 
     default=None,
     metavar="N,N,…",
     callback=_counts,
-    help="How many edits to measure with, with commas between, instead of 50, 100, 200, 500, …",
+    help="Numbers of edits to measure with, with commas between; else 50, 100, 200, 500 and so on.",
 )
 @json_option
 @pass_state

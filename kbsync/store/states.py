@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from sqlalchemy import select, tuple_
@@ -112,25 +113,42 @@ def pairs_with_a_past(tx: Session, relations: Collection[str]) -> set[Pair]:
     return {(subject, relation) for subject, relation in rows}
 
 
+_PAST = select(  # columns, not entities: a store that has run for a year has a past of many thousands
+    FactStateRow.subject,
+    FactStateRow.relation,
+    FactStateRow.value_kind,
+    FactStateRow.value,
+    FactStateRow.present,
+    FactStateRow.preferred,
+    FactStateRow.start_time,
+    FactStateRow.end_time,
+    FactStateRow.refs,
+    FactStateRow.until,
+    FactStateRow.revision,
+).order_by(FactStateRow.id)
+_TOLD = select(
+    FactRow.subject, FactRow.relation, FactRow.value_kind, FactRow.value, FactRow.seen_at, FactRow.baseline
+).order_by(FactRow.id)
+
+
 def signals(tx: Session, pairs: Collection[Pair]) -> list[Signal]:
     """Every fact that `pairs` have or had, as it stood over time; in the order of facts."""
     now = states_of(statements.of_pairs(tx, pairs, StatementRow.best))
-    past: dict[Fact, list[FactStateRow]] = defaultdict(list)
+    past: dict[Fact, list[Past]] = defaultdict(list)
     seen: dict[Fact, datetime] = {}
     baseline: set[Fact] = set()
     for chunk in chunked(sorted(pairs)):
-        for row in tx.scalars(
-            select(FactStateRow)
-            .where(tuple_(FactStateRow.subject, FactStateRow.relation).in_(chunk))
-            .order_by(FactStateRow.id)
+        own = _PAST.where(tuple_(FactStateRow.subject, FactStateRow.relation).in_(chunk))
+        for subject, relation, kind, value, present, preferred, start, end, refs, until, revision in tx.execute(
+            own
         ):
-            past[Fact(row.subject, row.relation, Value(row.value_kind, row.value))].append(row)
-        for told in tx.scalars(
-            select(FactRow).where(tuple_(FactRow.subject, FactRow.relation).in_(chunk)).order_by(FactRow.id)
-        ):
-            fact = Fact(told.subject, told.relation, Value(told.value_kind, told.value))
-            seen[fact] = told.seen_at
-            if told.baseline:
+            state = State(present, preferred, start, end, refs)
+            past[Fact(subject, relation, Value(kind, value))].append(Past(state, until, revision))
+        facts = _TOLD.where(tuple_(FactRow.subject, FactRow.relation).in_(chunk))
+        for subject, relation, kind, value, seen_at, at_first in tx.execute(facts):
+            fact = Fact(subject, relation, Value(kind, value))
+            seen[fact] = seen_at
+            if at_first:
                 baseline.add(fact)
     return [
         Signal(
@@ -144,13 +162,12 @@ def signals(tx: Session, pairs: Collection[Pair]) -> list[Signal]:
     ]
 
 
-def _in_order(rows: Iterable[FactStateRow]) -> tuple[Past, ...]:
+def _in_order(past: Iterable[Past]) -> tuple[Past, ...]:
     """The past as the store saw it; a state that ended, by its time, before the one it followed ended with it."""
     told: list[Past] = []
-    for row in rows:
-        state = State(row.present, row.preferred, row.start_time, row.end_time, row.refs)
-        until = max(row.until, told[-1].until) if told else row.until
-        told.append(Past(state, until, row.revision))
+    for one in past:
+        late = bool(told) and told[-1].until > one.until
+        told.append(replace(one, until=told[-1].until) if late else one)
     return tuple(told)
 
 

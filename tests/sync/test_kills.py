@@ -13,7 +13,7 @@ from kbsync import disk
 from kbsync.edit.memit import Editor
 from kbsync.errors import Stopped
 from kbsync.facts import Subjects
-from kbsync.store import targets, watches
+from kbsync.store import mirror, targets, watches
 from kbsync.store.tables import RunStatus
 from kbsync.sync import evaluating, planning, publishing, pulling, solving
 from kbsync.sync.stages import STAGES, Sync
@@ -47,7 +47,7 @@ POINTS: dict[str, tuple[object, str, dict[str, Any]]] = {
     **{f"before {name}": (Sync, name, {}) for name in STAGES},
     "after publish": (Sync, "publish", {"after": True}),
     "between the relations of a pull": (pulling, "pull_relation", {"call": 2}),
-    "a page pulled, its transaction open": (pulling.mirror, "apply", {"after": True}),
+    "a page pulled, its transaction open": (mirror, "apply", {"after": True}),
     "a plan made, its transaction open": (planning.holds, "save_held", {}),
     "before batches are fixed": (solving, "_assign", {}),
     "after batches are fixed": (solving, "_assign", {"after": True}),
@@ -150,7 +150,7 @@ def test_a_first_pull_that_was_killed_goes_on(fresh: Rig) -> None:
     child = os.fork()
     if child == 0:  # pragma: no cover -- it does not live to tell
         try:
-            around(Patch(), pulling.mirror, "apply", lambda: os.kill(os.getpid(), signal.SIGKILL), call=3)
+            around(Patch(), mirror, "apply", lambda: os.kill(os.getpid(), signal.SIGKILL), call=3)
             fresh.sync(**page)
         finally:
             os._exit(1)
