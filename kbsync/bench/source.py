@@ -26,6 +26,7 @@ from sqlalchemy import select
 from kbsync.bench import graph as graphs
 from kbsync.bench.machine import peak_mb, processor_s
 from kbsync.settings import Settings
+from kbsync.settings.paths import absolute
 from kbsync.source.client import Row, SparqlClient
 from kbsync.source.dump import open_dump, read
 from kbsync.source.embedded import EmbeddedWikidata
@@ -256,7 +257,7 @@ def _change(bench: Workbench, server: EmbeddedWikidata, changes: int) -> None:
 
 
 def _settings(endpoint: str, folder: Path, relations: Sequence[str], page_size: int) -> Settings:
-    return Settings.model_validate(
+    chosen = Settings.model_validate(
         {
             "source": {
                 "endpoint": endpoint,
@@ -270,6 +271,7 @@ def _settings(endpoint: str, folder: Path, relations: Sequence[str], page_size: 
             "store": {"url": f"sqlite:///{folder / 'kbsync.db'}"},
         }
     )
+    return absolute(chosen, folder)  # with the catalogue that ships with kbsync, wherever this is run
 
 
 def _machine(page_size: int) -> dict[str, Any]:

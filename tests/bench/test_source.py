@@ -62,8 +62,10 @@ def test_facts_that_cannot_be_read_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["database", "memory"])
-def test_the_command_measures_what_it_pulled(tmp_path: Path, place: str) -> None:
-    """All statements in the first pull, each edit in the tail, and nothing left to find in the full pass."""
+def test_the_command_measures_what_it_pulled(tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All statements in the first pull, each edit in the tail, and nothing left to find in the full pass; in a
+    folder that has nothing of kbsync's."""
+    monkeypatch.chdir(tmp_path)
     out = tmp_path / "source.json"
     where = ["--in-memory"] if place == "memory" else []
     words = ["bench", "source", "--items", "60", "--changes", "7", *where]
