@@ -88,13 +88,8 @@ def _update(table: Table, names: tuple[str, ...], dialect: Dialect) -> _Statemen
 def _prepared(table: Table, compiled: Any, called: Mapping[str, str], dialect: Dialect) -> _Statement:
     """`called` maps the names of what is bound to columns."""
     order: Sequence[str] = compiled.positiontup or list(called)
-    return _Statement(
-        str(compiled),
-        tuple(
-            (column, name, _ready(table.c[column].type, dialect)) for name in order for column in (called[name],)
-        ),
-        bool(dialect.positional),
-    )
+    values = tuple((called[name], name, _ready(table.c[called[name]].type, dialect)) for name in order)
+    return _Statement(str(compiled), values, bool(dialect.positional))
 
 
 def _ready(kind: TypeEngine[Any], dialect: Dialect) -> _Ready:

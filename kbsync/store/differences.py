@@ -32,7 +32,7 @@ def write(
     difference: with the page's reason where it names one. Counts by named outcome."""
     counts: Counter[str] = Counter()
     added, retired = _difference(tx, pairs, live)
-    _write_changes(tx, run_id, at, pulled.changes, added, set(retired), baseline, counts)
+    _write_changes(tx, run_id, at, pulled.changes, added, retired, baseline, counts)
     _write_facts(tx, run_id, at, added, retired, dict(_reasons(pulled)), baseline)
     counts["facts added"] += len(added)
     counts["facts retired"] += len(retired)
@@ -98,12 +98,13 @@ def _write_changes(
     run_id: int,
     at: datetime,
     changes: Iterable[Change],
-    added: Iterable[Fact],
-    retired: set[Fact],
+    added: Collection[Fact],
+    retired: Collection[Fact],
     baseline: bool,
     counts: Counter[str],
 ) -> None:
-    """One row for each change that made a difference, then one for each difference that nothing named."""
+    """One row for each change that made a difference, then one for each difference that nothing named, in the
+    order of `added` and `retired`."""
     new, old = set(added), set(retired)
     rows: list[Change] = []
     for change in changes:
@@ -116,9 +117,9 @@ def _write_changes(
         else:
             counts["changes duplicate"] += 1
     why = FIRST_PULL if baseline else UNEXPLAINED
-    for fact in sorted(new, key=_order):
+    for fact in (one for one in added if one in new):
         rows.append(Change(ChangeKind.ADDED, fact.subject, fact.relation, None, fact.value, "", why))
-    for fact in sorted(old, key=_order):
+    for fact in (one for one in retired if one in old):
         rows.append(Change(ChangeKind.RETIRED, fact.subject, fact.relation, fact.value, None, "", why))
     counts["changes stored"] += len(rows)
     outcome = "baseline" if baseline else "pending"
