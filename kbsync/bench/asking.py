@@ -32,6 +32,11 @@ class Asked:
     elsewhere: Mapping[str, Mapping[str, bool]]
     written: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
+    def among(self, requests: Sequence[EditRequest]) -> list[EditRequest]:
+        """Those of these that it was asked about."""
+        known = {outcome.content_hash for outcome in self.outcomes}
+        return [request for request in requests if request.content_hash in known]
+
     def of(self, requests: Sequence[EditRequest]) -> Asked:
         """What it said of these alone."""
         wanted = {request.content_hash for request in requests}

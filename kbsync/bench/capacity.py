@@ -82,17 +82,19 @@ def bench_capacity(
     most: int,
     seed: int,
     at: Sequence[int] = (),
+    ask: int | None = None,
     keep: Callable[[Drawn, Sequence[Measured]], None] | None = None,
 ) -> tuple[Drawn, Sequence[Measured]]:
     """Measure growing numbers of counterfactual edits, up to what is left of the first `most`.
 
     `at`: the sizes to measure, where not the usual ones; of those beyond what is left, all that is left takes the
-    place. `keep` is called with the curve so far whenever a size is measured: the large ones take hours. Raises
+    place. `ask`: at most so many edits are asked about, the first ones and so the same at every size; None means
+    all. `keep` is called with the curve so far whenever a size is measured: the large ones take hours. Raises
     ConfigError when there are fewer edits.
     """
     drawn = draw(bench, most, seed)
     requests = drawn.kept.requests
-    base = ask_base(bench, requests)
+    base = ask_base(bench, requests[:ask])
     left = len(requests)
     curve: list[Measured] = []
     for size in sorted({min(one, left) for one in at}) or sizes(left):

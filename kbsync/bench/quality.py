@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one rebuild came to. `metrics` by name, `elsewhere` by surroundings; `relations` as `by_relation` gives
-    them; `perplexity` of the base model and the candidate; `load` is what the live set takes of the model;
-    `generation`: of the texts that they write, where they were to write any. Times in seconds."""
+    """What one rebuild came to. Of its `edits` facts `asked` were asked about. `metrics` by name, `elsewhere` by
+    surroundings; `relations` as `by_relation` gives them; `perplexity` of the base model and the candidate; `load`
+    is what the live set takes of the model; `generation`: of the texts that they write, where they were to write
+    any. Times in seconds."""
 
     edits: int
+    asked: int
     metrics: Mapping[str, Pair]
     elsewhere: Mapping[str, Pair]
     relations: Mapping[str, Mapping[str, float]]
@@ -48,6 +50,7 @@ class Measured:
         before, after = self.perplexity
         return {
             "edits": self.edits,
+            "asked": self.asked,
             "metrics": {name: pair.as_json() for name, pair in self.metrics.items()},
             "elsewhere": {name: pair.as_json() for name, pair in self.elsewhere.items()},
             "generation": {name: pair.as_json() for name, pair in self.generation.items()},
@@ -134,7 +137,7 @@ def measure(
     writing: Writing | None = None,
     look: Callable[[], None] | None = None,
 ) -> Measured:
-    """Rebuild with `requests`, ask the candidate what `base` was asked, and put the two side by side.
+    """Rebuild with `requests`, ask the candidate what `base` was asked of them, and put the two side by side.
 
     `look` is called while the model holds the candidate. It holds the base weights afterwards.
     """
@@ -143,9 +146,10 @@ def measure(
 
     bench.editor.restore()
     perplexity = bench.base_perplexity()
+    asked = base.among(requests)
     try:
         rebuilt = trial.rebuild(bench, requests, targets)
-        after = ask_candidate(bench, requests, base, writing)
+        after = ask_candidate(bench, asked, base, writing)
         drifted = text_perplexity(bench.base.model, bench.base.encoder, bench.settings.evaluate)
         if look is not None:
             look()
@@ -154,13 +158,14 @@ def measure(
     both = [*base.outcomes, *after.outcomes]
     return Measured(
         edits=len(requests),
+        asked=len(asked),
         metrics=shares_of(both),
         elsewhere={
             name: Pair(share_of(base.elsewhere[name].values()), share_of(said.values()))
             for name, said in after.elsewhere.items()
             if said
         },
-        relations=by_relation(requests, both),
+        relations=by_relation(asked, both),
         perplexity=(perplexity, drifted),
         misses=rebuilt.misses,
         residual=rebuilt.residual,

@@ -128,6 +128,13 @@ def _counts(_ctx: click.Context, _parameter: click.Parameter, text: str | None) 
     callback=_counts,
     help="Numbers of edits to measure with, with commas between; else 50, 100, 200, 500 and so on.",
 )
+@click.option(
+    "--ask",
+    default=None,
+    type=click.IntRange(1),
+    metavar="N",
+    help="Ask about the first N edits alone, the same ones at every size; else about all that are in.",
+)
 @json_option
 @pass_state
 def capacity(
@@ -138,12 +145,13 @@ def capacity(
     toml: Path | None,
     png: Path | None,
     at: list[int],
+    ask: int | None,
 ) -> None:
     """Teach the model 50, 100, 200, 500, … counterfactual edits at once, and measure each time.
 
     z are solved once and used at every size. A law fitted to the curve says for each rule of the gate how many
-    edits keep it; the smallest of these numbers is the model's capacity. The large sizes take hours: --out is
-    written anew after each of them.
+    edits keep it; the smallest of these numbers is the model's capacity. The large sizes take hours, of which --ask
+    saves what asking takes, for wider intervals; --out is written anew after each size.
 
     \b
     Example:
@@ -162,7 +170,7 @@ def capacity(
             return {"curve": [one.as_json() for one in curve], "capacity": fitted, **drawn.as_json()}
 
         keep = (lambda *sofar: finish(out, result_of(*sofar))) if out is not None else None
-        result = result_of(*curves.bench_capacity(bench, upto, seed, at, keep))
+        result = result_of(*curves.bench_capacity(bench, upto, seed, at, ask, keep))
     write(toml, section(result).encode(), "--toml")
     write(png, picture.draw(result) if png is not None else b"", "--png")
     if state.as_json:

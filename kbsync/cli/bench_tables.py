@@ -126,6 +126,8 @@ def print_capacity(result: Mapping[str, Any]) -> None:
         rows.append([name.replace("_", " "), *(share["value"] if share else None for share in shares)])
         rows.append(["  95 %", *(_bounds(share) for share in shares)])
     base = [one["metrics"].get("neighborhood_success", {}).get("before") for one in curve]
+    if any(one["asked"] < one["edits"] for one in curve):
+        rows.insert(0, ["edits that were asked about", *(one["asked"] for one in curve)])
     rows += [
         ["neighborhood success, base model", *(share["value"] if share else None for share in base)],
         ["perplexity ratio", *(one["perplexity"]["ratio"] for one in curve)],

@@ -52,6 +52,18 @@ def test_each_size_is_measured_with_the_first_edits(bench: Workbench, monkeypatc
     assert sum(own["edits"] for own in curve[1].relations.values()) == 4
 
 
+def test_a_part_can_speak_for_all(bench: Workbench) -> None:
+    """With `ask`, each size puts all its edits in and asks about the same first ones."""
+    _, curve = bench_capacity(bench, 6, 0, at=(2, 6), ask=3)
+    assert [(one.edits, one.asked) for one in curve] == [(2, 2), (6, 3)]
+    whole = bench_capacity(bench, 6, 0, at=(2, 6))[1]
+    assert curve[0].metrics == whole[0].metrics
+    assert curve[1].misses == whole[1].misses
+    assert curve[1].perplexity == whole[1].perplexity
+    counts = [one.metrics["efficacy_success"].after for one in (curve[1], whole[1])]
+    assert [share and share.count for share in counts] == [3, 6]
+
+
 def a_point(edits: int, failed: float = 0.0, drop: float = 0.0, ratio: float = 1.0) -> Measured:
     """A size of the curve with these costs; paraphrases fail at a tenth besides."""
 
@@ -64,7 +76,7 @@ def a_point(edits: int, failed: float = 0.0, drop: float = 0.0, ratio: float = 1
         "paraphrase_success": pair(0.2, 0.9 - failed, 3 * edits),
         "neighborhood_success": pair(0.7, 0.7 - drop, 4 * edits),
     }
-    return Measured(edits, metrics, {}, {}, (20.0, 20.0 * ratio), (0,), 0.1, Load(0.1, 0.01), 1.0, 1.0)
+    return Measured(edits, edits, metrics, {}, {}, (20.0, 20.0 * ratio), (0,), 0.1, Load(0.1, 0.01), 1.0, 1.0)
 
 
 def a_curve(ends_at: float) -> list[Measured]:

@@ -109,7 +109,7 @@ def test_a_mix_that_can_not_be(mix: dict[str, float], message: str, bench: Workb
 def point(tokens: int, ratio: Share, after: Share | None, facts: float = 0.0) -> Point:
     """A point with one metric."""
     measured = Measured(
-        1, {"score": Pair(None, after)}, {}, {}, (1.0, ratio.value), (), 0.0, Load(0.0, 0.0), 0.0, 0.0
+        1, 1, {"score": Pair(None, after)}, {}, {}, (1.0, ratio.value), (), 0.0, Load(0.0, 0.0), 0.0, 0.0
     )
     wanted = CovarianceSettings(tokens=tokens, facts_share=facts)
     return Point(wanted, tokens, {"text": tokens}, None, 1.0, measured, ratio)

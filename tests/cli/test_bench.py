@@ -35,7 +35,7 @@ DRAWN = {
     "settings",
 }  # fmt: skip
 MEASURED = {
-    "edits", "metrics", "elsewhere", "generation", "perplexity", "misses", "residual", "occupied", "drift",
+    "edits", "asked", "metrics", "elsewhere", "generation", "perplexity", "misses", "residual", "occupied", "drift",
     "rebuild_s_per_fact",
     "rebuild_s", "repair_s", "relations",
 }  # fmt: skip
