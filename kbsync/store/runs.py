@@ -22,7 +22,8 @@ PATIENCE = timedelta(minutes=5)  # a run that another host has not beaten for so
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One sync as the ledger has it."""
+    """One sync as the ledger has it. `refused_live_hash` is that of the candidate which the gate refused, where the
+    refusal stands until something changes."""
 
     id: int
     trigger: str
@@ -37,6 +38,7 @@ class Run:
     base_hash: str | None
     settings_hash: str | None
     settings: Mapping[str, Any]
+    refused_live_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,24 @@ def identify(tx: Session, run_id: int, base_hash: str, settings_hash: str) -> No
     """Add what is known only once the base model is loaded."""
     row = _running_row(tx, run_id)
     row.base_hash, row.settings_hash = base_hash, settings_hash
+
+
+def note_refusal(tx: Session, run_id: int, live_hash: str) -> None:
+    """The gate refused the candidate of this live set, and would refuse it again. Raises StoreError when the run
+    has lost its lease."""
+    _running_row(tx, run_id).refused_live_hash = live_hash
+    tx.flush()
+
+
+def last_refusal(tx: Session) -> Run | None:
+    """The last run whose refusal stands."""
+    row = tx.scalars(
+        select(RunRow)
+        .where(RunRow.status == RunStatus.REJECTED, RunRow.refused_live_hash.is_not(None))
+        .order_by(RunRow.id.desc())
+        .limit(1)
+    ).first()
+    return None if row is None else _run(row)
 
 
 def beat(tx: Session, run_id: int, at: datetime) -> None:
@@ -247,4 +267,5 @@ def _run(row: RunRow) -> Run:
         base_hash=row.base_hash,
         settings_hash=row.settings_hash,
         settings=row.settings,
+        refused_live_hash=row.refused_live_hash,
     )

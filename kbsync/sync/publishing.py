@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kbsync import __version__
-from kbsync.checkpoint.manifest import FILE_NAME, Base, LiveFact, Manifest, read_manifest
+from kbsync.checkpoint.manifest import FILE_NAME, Base, LiveFact, Manifest, live_hash, read_manifest
 from kbsync.checkpoint.write import write_candidate
 from kbsync.edit.memit import Rebuilt
 from kbsync.errors import StoreError
@@ -14,7 +14,7 @@ from kbsync.evaluate.gate import Verdict
 from kbsync.evaluate.metrics import Metric
 from kbsync.facts import EditRequest
 from kbsync.lm.gguf import file_sha256
-from kbsync.store import changes, checkpoints, outcomes, requests
+from kbsync.store import changes, checkpoints, outcomes, requests, runs
 from kbsync.store.checkpoints import NewCheckpoint
 from kbsync.store.outcomes import Verdict as StoredVerdict
 from kbsync.store.requests import StoredRequest
@@ -87,13 +87,24 @@ def _live_fact(request: EditRequest) -> LiveFact:
     )
 
 
-def reject(bench: Workbench, run_id: int, live: Sequence[StoredRequest], checkpoint_id: int | None) -> None:
+def live_hash_of(live: Iterable[StoredRequest]) -> str:
+    """sha256 over a live set, as in the manifest of what is built from it."""
+    return live_hash(_live_fact(stored.request) for stored in live)
+
+
+def reject(
+    bench: Workbench, run_id: int, live: Sequence[StoredRequest], checkpoint_id: int | None, stands: bool
+) -> None:
     """The gate refused the candidate: it keeps its row and its files, where it has come to that, and never goes
-    live. What it would have brought is told from what the live model holds anyway."""
+    live. What it would have brought is told from what the live model holds anyway.
+
+    `stands`: built again, it would be refused again."""
     published = bench.live_checkpoint()
     with bench.store.begin() as tx:
         if checkpoint_id is not None:
             checkpoints.reject(tx, checkpoint_id)
+        if stands:
+            runs.note_refusal(tx, run_id, live_hash_of(live))
         held = set(checkpoints.held_set(tx, published.id if published else None).values())
         new = [stored.request for stored in live if stored.request.content_hash not in held]
         changes.settle(tx, {request.fact: f"refused: run {run_id}" for request in new})

@@ -14,11 +14,11 @@ from structlog.contextvars import bound_contextvars
 
 from kbsync import failpoints
 from kbsync.errors import BrokenTarget, NotFinite
-from kbsync.store import checkpoints, outcomes, quarantines, requests, runs
+from kbsync.store import checkpoints, quarantines, requests, runs
 from kbsync.store.checkpoints import Checkpoint
 from kbsync.store.requests import StoredRequest
 from kbsync.store.runs import Run
-from kbsync.store.tables import CheckpointStatus, KeptOut, RequestStatus, RunStatus
+from kbsync.store.tables import KeptOut, RequestStatus, RunStatus
 from kbsync.sync.clock import now
 from kbsync.sync.planning import Planned, plan
 from kbsync.sync.progress import Task
@@ -129,7 +129,8 @@ class Sync:
                 if not isinstance(error, BrokenTarget):
                     self._count("rebuild", self._bisect(live).counts)
                 if not self._goes_on:
-                    publishing.reject(self.bench, self.run_id, live, None)
+                    stands = not isinstance(error, BrokenTarget)  # such a z is solved again
+                    publishing.reject(self.bench, self.run_id, live, None, stands)
                 return None
             building.warn(rebuilt, self.run_id)
             self._count("rebuild", building.counts(rebuilt, len(live)))
@@ -168,7 +169,7 @@ class Sync:
             failed = sum(not verdict.passed for verdict in self.verdicts)
             self._count("gate", {"rules": len(self.verdicts), "failed": failed, **counts})
             if candidate is not None and failed:
-                publishing.reject(self.bench, self.run_id, live, candidate)
+                publishing.reject(self.bench, self.run_id, live, candidate, is_about_weights(self.verdicts))
                 return None
         return candidate
 
@@ -315,29 +316,32 @@ def same_live_set(bench: Workbench, live: Sequence[StoredRequest]) -> bool:
     return _is_build_of(bench, published, live) if published is not None else not live
 
 
+def is_about_weights(verdicts: Sequence[Verdict]) -> bool:
+    """Whether a refusal is about what was built, not only about what lay on the disk: written again, that may be
+    whole."""
+    from kbsync.evaluate.gate import FINITE, READ_BACK
+
+    return not {verdict.metric for verdict in verdicts if not verdict.passed} <= {FINITE, READ_BACK}
+
+
 def standing_refusal(bench: Workbench, live: Sequence[StoredRequest]) -> str | None:
     """Why this candidate need not be built again: the gate refused the same one, and nothing has changed since.
 
     The same one: equal live set, base model and settings, also those of the evaluation and the gate, and no
     other model went live in between (what is retired is measured against the live one).
     """
-    from kbsync.evaluate.gate import FINITE, READ_BACK
+    from kbsync.sync.publishing import live_hash_of
 
     with bench.store.read() as tx:
-        refused = checkpoints.checkpoints(tx, [CheckpointStatus.REJECTED])
-        last = max(refused, key=lambda one: one.id, default=None)
-        if last is None:
-            return None
-        run, published = runs.run_of(tx, last.run_id), checkpoints.live(tx)
-        broken = {verdict.metric for verdict in outcomes.verdicts_of(tx, last.run_id) if not verdict.passed}
-    if broken and broken <= {FINITE, READ_BACK}:
-        return None  # it was about what lay on the disk, not about what was built: written again, it may be whole
-    if published is not None and published.at > run.started_at:
+        run, published = runs.last_refusal(tx), checkpoints.live(tx)
+    if run is None or (published is not None and published.at > run.started_at):
+        return None
+    if (run.base_hash, run.settings_hash) != (bench.base.hash, bench.settings_hash):
         return None
     whole = bench.settings.model_dump(mode="json")
     if any(run.settings.get(section) != whole[section] for section in ("evaluate", "gate")):
         return None
-    if not _is_build_of(bench, last, live):
+    if run.refused_live_hash != live_hash_of(live):
         return None
     return f"run {run.id} built the same candidate, and the gate refused it: {run.reason}"
 

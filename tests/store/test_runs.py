@@ -54,6 +54,23 @@ def test_stage_that_is_entered_again_starts_afresh(store: Store) -> None:
         assert (stage.started_at, stage.ended_at, stage.counts) == (later(3), None, {})
 
 
+def test_the_last_refusal_that_stands(store: Store) -> None:
+    """Neither a refusal that does not stand, nor a run that ended otherwise, takes its place."""
+    with store.begin() as tx:
+        assert runs.last_refusal(tx) is None
+        ends = [("ff01", RunStatus.REJECTED), ("ff02", RunStatus.REJECTED), (None, RunStatus.REJECTED)]
+        for live_hash, status in [*ends, ("ff03", RunStatus.FAILED), (None, RunStatus.PUBLISHED)]:
+            run_id = new_run(tx, done=False)
+            if live_hash is not None:
+                runs.note_refusal(tx, run_id, live_hash)
+            runs.finish_run(tx, run_id, status, NOON)
+        found = runs.last_refusal(tx)
+        assert found is not None
+        assert (found.id, found.refused_live_hash) == (2, "ff02")
+        with pytest.raises(StoreError, match="is published and can't go on"):
+            runs.note_refusal(tx, run_id, "ff04")
+
+
 def test_second_run_is_refused_while_one_runs(store: Store) -> None:
     """The lease is held by one run; the message names who holds it."""
     with store.begin() as tx:

@@ -95,7 +95,8 @@ def test_a_model_that_has_collapsed(moved: Rig) -> None:
 
 
 def test_a_broken_tensor(moved: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever made the update so: it is named, with what is in it, before anything is asked of the model."""
+    """Whatever made the update so: it is named, with what is in it, before anything is asked of the model. The same
+    candidate isn't built again, and without whatever it was another one goes live."""
     add = Editor._add
 
     def break_one(self: Editor, layer: int, delta: Tensor) -> None:
@@ -103,11 +104,16 @@ def test_a_broken_tensor(moved: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
             delta[2, 1] = float("-inf")
         add(self, layer, delta)
 
-    monkeypatch.setattr(Editor, "_add", break_one)
-    report = moved.sync()
-    reason = refused(moved, report, "finite", ALL)
-    assert "model.layers.1.mlp.down_proj.weight holds 0 NaN and 1 infinite of " in reason
-    assert tuple(report.counts)[-1] == "rebuild"
+    with monkeypatch.context() as one:
+        one.setattr(Editor, "_add", break_one)
+        report = moved.sync()
+        reason = refused(moved, report, "finite", ALL)
+        assert "model.layers.1.mlp.down_proj.weight holds 0 NaN and 1 infinite of " in reason
+        assert tuple(report.counts)[-1] == "rebuild"
+        again = moved.sync()
+        assert again.reason == f"run 3 built the same candidate, and the gate refused it: {reason}{ALL}"
+        assert tuple(again.counts)[-1] == "solve"
+    assert moved.sync(force=True).status is RunStatus.PUBLISHED
 
 
 def test_a_file_that_changed_after_it_was_written(moved: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,7 @@ class RunRow(Base):
     settings_hash: Mapped[str | None]
     settings: Mapped[dict[str, Any]]
     epoch: Mapped[int] = mapped_column(server_default="0")
+    refused_live_hash: Mapped[str | None]  # the live set of a candidate that would be refused again
 
 
 class LeaseRow(Base):
