@@ -1,8 +1,9 @@
-"""The two steps that make a file durable and visible. POSIX promises that a rename is atomic, but not that it is on
-the disk: the file, then its folder, have to be synced (`man 2 fsync`)."""
+"""Files: the two steps that make one durable and visible, and its hash. POSIX promises that a rename is atomic, but
+not that it is on the disk: the file, then its folder, have to be synced (`man 2 fsync`)."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -33,3 +34,9 @@ def rename(source: Path, target: Path) -> None:
     failpoints.hit("rename.before")
     source.replace(target)
     failpoints.hit("rename.after")
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 (hex) of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

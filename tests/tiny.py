@@ -12,8 +12,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from kbsync.disk import file_sha256
 from kbsync.facts import EditRequest, Fact, Neighbor, Prompt, Value, ValueKind
-from kbsync.lm.gguf import file_sha256
 from kbsync.lm.load import BaseModel
 from kbsync.lm.rows import Encoder
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from kbsync.checkpoint.manifest import FILE_NAME, FileEntry, Manifest, read_manifest
+from kbsync.disk import file_sha256
 from kbsync.errors import CheckpointError
 
 TENSORS = "edited.safetensors"
 
 
 def file_entry(path: Path) -> FileEntry:
-    """sha256 and size of a file, read in pieces."""
-    with path.open("rb") as file:
-        return FileEntry(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+    """sha256 and size of a file."""
+    return FileEntry(file_sha256(path), path.stat().st_size)
 
 
 def check_files(path: Path, manifest_sha256: str) -> list[str]:

@@ -133,3 +133,7 @@ class Fact:
     subject: str
     relation: str
     value: Value
+
+    def order(self) -> tuple[str, str, str, str]:
+        """What facts are sorted by, as they compare: with these as keys a sort is a quarter of the work."""
+        return self.subject, self.relation, self.value.kind, self.value.text

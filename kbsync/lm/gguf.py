@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from collections import Counter
@@ -18,19 +17,13 @@ from kbsync.lm.precision import note_source
 CONVERSION = 2
 
 
-def file_sha256(path: Path) -> str:
-    """sha256 (hex) of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def convert(gguf: Path, cache: Path) -> Path:
     """Dequantise `gguf` to float32 and write it as a model folder under `cache`; return the folder.
 
     The folder's name holds the file's hash, so a changed file is converted again. It appears in one rename:
     a killed conversion leaves nothing that looks whole. Raises ModelError for a truncated or foreign file.
     """
-    folder = cache / "models" / f"{gguf.stem}-{file_sha256(gguf)[:16]}-v{CONVERSION}"
+    folder = cache / "models" / f"{gguf.stem}-{disk.file_sha256(gguf)[:16]}-v{CONVERSION}"
     if (folder / "config.json").exists():
         return folder
     try:

@@ -15,6 +15,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, FineGrainedFP8Config
 from transformers.utils import logging as library_log
 
+from kbsync.disk import file_sha256
 from kbsync.errors import ModelError
 from kbsync.lm import gguf
 from kbsync.lm.folder import check_folder, check_memory
@@ -242,4 +243,4 @@ def _tokenizer_files(folder: Path) -> list[Path]:
 
 def _hash_files(files: list[Path]) -> str:
     """sha256 over the files' own hashes, in the order given."""
-    return hashlib.sha256("".join(gguf.file_sha256(file) for file in files).encode()).hexdigest()
+    return hashlib.sha256("".join(file_sha256(file) for file in files).encode()).hexdigest()

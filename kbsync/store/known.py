@@ -154,7 +154,7 @@ def known_facts(tx: Session, relations: Collection[str]) -> list[KnownFact]:
                 seen=seen_at,
             )
         )
-    return sorted(found, key=lambda one: one.fact)
+    return sorted(found, key=lambda one: one.fact.order())
 
 
 def pairs_to_judge(tx: Session, relations: Collection[str], baseline: bool) -> set[tuple[str, str]]:
@@ -169,7 +169,7 @@ def pairs_to_judge(tx: Session, relations: Collection[str], baseline: bool) -> s
 def baseline_facts(tx: Session, relations: Collection[str]) -> list[Fact]:
     """The facts that the first pulls of `relations` found, whether they still live or not, in order."""
     rows = tx.scalars(select(FactRow).where(FactRow.relation.in_(relations), FactRow.baseline))
-    return sorted({fact_of(row) for row in rows})
+    return sorted({fact_of(row) for row in rows}, key=Fact.order)
 
 
 def _live(tx: Session, relations: Collection[str]) -> Iterable[FactRow]:

@@ -76,7 +76,7 @@ def note(
     References that become known for the first time are no change.
     """
     rows = []
-    for fact in sorted(before.keys() | after.keys()):
+    for fact in sorted(before.keys() | after.keys(), key=Fact.order):
         old, new = before.get(fact, ABSENT), after.get(fact, ABSENT)
         if old == new or (old.present and old.references is None and _without(old) == _without(new)):
             continue
@@ -158,7 +158,7 @@ def signals(tx: Session, pairs: Collection[Pair]) -> list[Signal]:
             baseline=fact in baseline,
             seen=seen.get(fact),
         )
-        for fact in sorted(now.keys() | past.keys())
+        for fact in sorted(now.keys() | past.keys(), key=Fact.order)
     ]
 
 

@@ -72,7 +72,7 @@ def save_verdicts(tx: Session, run_id: int, at: datetime, verdicts: Iterable[Sto
 def open_verdicts(tx: Session) -> list[StoredVerdict]:
     """The verdicts of the last plan, in the order of facts."""
     rows = tx.scalars(select(TrustVerdictRow).where(TrustVerdictRow.closed_at.is_(None)))
-    return sorted(map(_verdict, rows), key=lambda one: one.fact)
+    return sorted(map(_verdict, rows), key=lambda one: one.fact.order())
 
 
 def _verdict(row: TrustVerdictRow) -> StoredVerdict:

@@ -8,12 +8,12 @@ from pathlib import Path
 from kbsync import __version__
 from kbsync.checkpoint.manifest import FILE_NAME, Base, LiveFact, Manifest, live_hash, read_manifest
 from kbsync.checkpoint.write import write_candidate
+from kbsync.disk import file_sha256
 from kbsync.edit.memit import Rebuilt
 from kbsync.errors import StoreError
 from kbsync.evaluate.gate import Verdict
 from kbsync.evaluate.metrics import Metric
 from kbsync.facts import EditRequest
-from kbsync.lm.gguf import file_sha256
 from kbsync.store import changes, checkpoints, outcomes, requests, runs
 from kbsync.store.checkpoints import NewCheckpoint
 from kbsync.store.outcomes import Verdict as StoredVerdict

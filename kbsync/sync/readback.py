@@ -21,11 +21,11 @@ from torch import Tensor
 from kbsync.checkpoint.manifest import FILE_NAME
 from kbsync.checkpoint.tensors import applied
 from kbsync.checkpoint.verify import read_checkpoint
+from kbsync.disk import file_sha256
 from kbsync.edit.memit import Rebuilt
 from kbsync.errors import CheckpointError
 from kbsync.evaluate.gate import Soundness
 from kbsync.lm.finite import all_broken
-from kbsync.lm.gguf import file_sha256
 from kbsync.lm.place import main_device
 from kbsync.lm.text import drift_text
 from kbsync.store import checkpoints

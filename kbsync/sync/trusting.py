@@ -145,7 +145,7 @@ def _result(
     standing = {one.fact for one in believed}
     live = {one.fact: one for one in facts}
     return Trusted(
-        known=sorted(rest + [_known(one, live) for one in believed], key=lambda one: one.fact),
+        known=sorted(rest + [_known(one, live) for one in believed], key=lambda one: one.fact.order()),
         labels={one: name.label for one, name in named.items()},
         held=[Held(one.fact, one.reason) for one in told if one.way == words.ENTER and not one.passed],
         kept={one.fact: one.reason for one in told if one.way == words.LEAVE and not one.passed},
