@@ -183,13 +183,19 @@ def test_a_wrong_value_is_found_under_an_override(write: Write) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("KBSYNC_SOURCE__ENDPIONT", "http://x", "unknown key source.endpiont; did you mean source.endpoint?"),
+        (
+            "KBSYNC_SOURCE__ENDPIONT",
+            "http://x",
+            "KBSYNC_SOURCE__ENDPIONT in the environment: unknown key source.endpiont; did you mean source.endpoint",
+        ),
         (
             "KBSYNC_SORUCE__ENDPOINT",
             "http://x",
             "KBSYNC_SORUCE__ENDPOINT names no section; did you mean KBSYNC_SOURCE__",
         ),
-        ("KBSYNC_EDIT__STEPS", "many", "edit.steps: "),
+        ("KBSYNC_EDIT__STEPS", "many", "KBSYNC_EDIT__STEPS in the environment: edit.steps: "),
+        ("kbsync_edit__steps", "many", "kbsync_edit__steps in the environment: edit.steps: "),
+        ("KBSYNC_WATCH__RELATIONS", '["P6", "Q6"]', "KBSYNC_WATCH__RELATIONS in the environment: watch.relations"),
         ("KBSYNC_WATCH__RELATIONS", "P36", "write lists in the environment as JSON"),
         ("KBSYNC_MODEL", "gpt2", 'error parsing value for field "model"'),
     ],
@@ -200,6 +206,13 @@ def test_a_mistake_in_the_environment_is_told(
     """A misspelt variable or a wrong value in the environment is an error, never ignored."""
     monkeypatch.setenv(name, value)
     assert words in error_of()
+
+
+def test_a_mistake_in_the_file_is_the_files(monkeypatch: pytest.MonkeyPatch, write: Write) -> None:
+    """Variables that are right have no part in it."""
+    monkeypatch.setenv("KBSYNC_EDIT__STEPS", "12")
+    path = write("[edit]\nstop_loss = 'x'\n")
+    assert error_of(path).startswith(f"{path}: edit.stop_loss: ")
 
 
 def test_variables_that_are_no_settings_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,8 @@ def size(count: float) -> str:
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "", numbers: Sequence[str] = ()
 ) -> None:
-    """Print a table. `numbers` names columns that are set to the right. A cell may be a rich Text."""
+    """Print a table. `numbers` names columns that are set to the right. A cell may be a rich Text. In a pipe no
+    line ends in blanks."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -100,7 +101,12 @@ def table(
         shown.add_column(text(column), justify="right" if column in numbers else "left", overflow="fold")
     for row in rows:
         shown.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
-    out.print(shown)
+    if out.is_terminal:
+        out.print(shown)
+        return
+    with out.capture() as found:
+        out.print(shown)
+    click.echo("\n".join(row.rstrip() for row in found.get().split("\n")), nl=False)
 
 
 def line(words: str = "", style: str = "") -> None:

@@ -97,10 +97,16 @@ def _reconcile_words(last: Mapping[str, Any] | None) -> str:
     return f"run {last['run']}, {show.words(last['ended_at'])}: {different or 'no divergence'}{kept}"
 
 
+_FEW = 3  # relations that are named; of more there is a number, and `kbsync watch list` has them all
+
+
 def _watch_words(watched: Sequence[Watched]) -> str:
     """How many relations, and whose first pull is not complete."""
-    left = [f"{one.relation} {one.backfill}, {one.subjects_read or 0} subjects read" for one in watched]
-    left = [words for words, one in zip(left, watched, strict=True) if one.backfill != "done"]
+    begun = [one for one in watched if one.backfill not in ("done", "to come")]
+    left = [f"{one.relation} {one.backfill}, {one.subjects_read or 0} subjects read" for one in begun]
+    waiting = [one.relation for one in watched if one.backfill == "to come"]
+    if waiting:
+        left.append(f"{', '.join(waiting) if len(waiting) <= _FEW else len(waiting)} to come")
     rest = f"; first pull: {'; '.join(left)}" if left else ""
     return f"{len(watched)} relations{rest}" if watched else "nothing; `kbsync watch add` adds relations"
 

@@ -22,7 +22,7 @@ def load_settings(path: Path | None = None, overrides: dict[str, Any] | None = N
     """Read a TOML file (or only the defaults), then the environment.
 
     `overrides` is a nested dict that wins over the file. Raises ConfigError with one line that names the
-    file, the key, and for an unknown key the nearest known one.
+    file or the variable, the key, and for an unknown key the nearest known one.
     """
     values: dict[str, Any] = {}
     root = Path.cwd()
@@ -68,7 +68,7 @@ def _explain(error: ValidationError, path: Path | None) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"] if "[" not in str(part) and part != "constrained-int")
     # (of a key that takes several types, the types are left out: `tuple[int, ...]`)
-    source = str(path) if path is not None else "the settings"
+    source = _origin(first["loc"]) or (str(path) if path is not None else "the settings")
     if first["type"] == "extra_forbidden":
         near = _nearest(first["loc"])
         hint = f"; did you mean {near}?" if near else "; `kbsync config show` lists the known keys"
@@ -81,6 +81,13 @@ def _explain(error: ValidationError, path: Path | None) -> str:
     ):
         return said  # a whole section, or what must not be shown
     return f"{said} (got {mask(mask_url(repr(first['input'])))})"
+
+
+def _origin(loc: tuple[int | str, ...]) -> str | None:
+    """The variable that set the value at `loc`, where one did: the environment wins over the file."""
+    parts = [str(part).upper() for part in loc]
+    names = {"KBSYNC_" + "__".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
+    return next((f"{name} in the environment" for name in sorted(os.environ) if name.upper() in names), None)
 
 
 def _nearest(loc: tuple[int | str, ...]) -> str | None:

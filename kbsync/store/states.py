@@ -131,9 +131,14 @@ _TOLD = select(
 ).order_by(FactRow.id)
 
 
+def facts_now(tx: Session, pairs: Collection[Pair]) -> dict[Fact, State]:
+    """The facts that `pairs` have now, and how."""
+    return states_of(statements.of_pairs(tx, pairs, StatementRow.best))
+
+
 def signals(tx: Session, pairs: Collection[Pair]) -> list[Signal]:
     """Every fact that `pairs` have or had, as it stood over time; in the order of facts."""
-    now = states_of(statements.of_pairs(tx, pairs, StatementRow.best))
+    now = facts_now(tx, pairs)
     past: dict[Fact, list[Past]] = defaultdict(list)
     seen: dict[Fact, datetime] = {}
     baseline: set[Fact] = set()

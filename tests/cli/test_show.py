@@ -26,6 +26,7 @@ def test_a_pipe_gets_whole_plain_tables(capsys: pytest.CaptureFixture[str]) -> N
     assert lines[0].strip() == "Title"
     assert next(line for line in lines if line.startswith("    a")).split() == ["a"] + ["word"] * 500
     assert not {"\x1b", "│", "…"} & set("".join(lines))
+    assert [line for line in lines if line != line.rstrip()] == []
 
 
 def test_what_is_shown_is_not_markup(capsys: pytest.CaptureFixture[str]) -> None:

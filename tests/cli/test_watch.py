@@ -55,7 +55,10 @@ def test_add_list_and_remove(asked: Call) -> None:
     }  # fmt: skip
     assert "watched already" in asked("watch", "add", "P169").stdout
     assert "P169" in asked("watch", "list").stdout
-    assert "P169 to come" in asked("status").stdout
+    assert "first pull: P6, P169 to come" in asked("status").stdout
+    asked("watch", "add", "P35", "P36", "P37")
+    assert "first pull: 5 to come" in asked("status").stdout
+    asked("watch", "remove", "P35", "P36", "P37")
     assert data(asked("watch", "remove", "--json", "P169")) == {
         "removed": [{"relation": "P169", "still_watched": False}]
     }
