@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from kbsync.cli import report, show
 from kbsync.cli.state import State, json_option, pass_state, quieten
@@ -32,7 +33,8 @@ def command(state: State, folder: Path) -> None:
 
     A slice of Wikidata is served by a real SPARQL server, two years of changes are applied, then three months
     more, and the embedded 135M model is synced after each. It takes some minutes on a CPU and needs no network.
-    The settings are those of config/embedded.toml, with a quicker search for z, or of `kbsync -c FILE`.
+    The settings are those of config/embedded.toml, with a quicker search for z, or of `kbsync -c FILE`; the file
+    that KBSYNC_CONFIG names is left for the commands that it is meant for.
 
     \b
     Example:
@@ -43,7 +45,9 @@ def command(state: State, folder: Path) -> None:
     quieten()
     state.log()
     state.stays = f"{folder} keeps what was done so far, until the next demo there"
-    result = run_demo(folder, state.progress(), state.config)
+    named = click.get_current_context().find_root().get_parameter_source("config")
+    config = state.config if named is ParameterSource.COMMANDLINE else None
+    result = run_demo(folder, state.progress(), config)
     if state.as_json:
         show.as_json(_data(result))
     else:

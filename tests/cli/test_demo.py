@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from kbsync.cli.main import cli
 from kbsync.evaluate.gate import Verdict
 from kbsync.evaluate.metrics import Metric
 from kbsync.facts import Phase
@@ -89,6 +91,15 @@ def test_json(call: Call, config: Path, asked: dict[str, Any]) -> None:
     assert found["checks"] == [{"text": "newest objects", "passed": True}, {"text": "same bits", "passed": True}]
     assert found["runs"][0]["metrics"][-1]["value"] is None
     assert (asked["folder"], asked["config"]) == (Path("elsewhere"), config)
+
+
+def test_a_file_that_the_environment_names_is_not_the_demos(
+    monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any], tmp_path: Path
+) -> None:
+    """In a container, or after `export KBSYNC_CONFIG=…`, it is there for other commands, or not there yet."""
+    monkeypatch.setenv("KBSYNC_CONFIG", str(tmp_path / "none.toml"))
+    assert CliRunner().invoke(cli, ["demo"]).exit_code == 0
+    assert asked["config"] is None
 
 
 def test_a_broken_promise(call: Call, asked: dict[str, Any]) -> None:
