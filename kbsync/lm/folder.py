@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -86,6 +86,12 @@ def check_memory(model: Any, folder: Path) -> None:
     wanted = sum(one.numel() for one in (*model.parameters(), *model.buffers()))
     if wanted > 2 * there + _SLACK:
         raise _refused(folder / "config.json", f"describes {wanted} numbers, and the weights have {there}")
+
+
+def lacking(source: Path, missing: Collection[str]) -> ModelError:
+    """What to raise for weights that are not there: transformers would go on with random numbers in their place."""
+    more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+    return ModelError(f"{source} lacks the weight {min(missing)}{more}")
 
 
 def _refused(file: Path, why: str) -> ModelError:

@@ -10,6 +10,7 @@ from typing import Any
 
 from kbsync import disk
 from kbsync.errors import ModelError, one_line
+from kbsync.lm.folder import lacking
 from kbsync.lm.gguf_header import check_gguf
 from kbsync.lm.precision import note_source
 
@@ -56,18 +57,22 @@ def _write(gguf: Path, folder: Path) -> None:
     (alone / "model.gguf").symlink_to(gguf.absolute())
     try:
         tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file="model.gguf", trust_remote_code=False)
-        model: Any = AutoModelForCausalLM.from_pretrained(
+        read: Any = AutoModelForCausalLM.from_pretrained(
             alone,
             gguf_file="model.gguf",
             dtype=torch.float32,
             quantization_config=GgufConfig(gguf_file="model.gguf", dequantize=True),
             trust_remote_code=False,
+            output_loading_info=True,
         )
     except Exception as error:  # the reader raises whatever its parser stumbled over
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{gguf} can't be read; it may be truncated ({cause})") from None
     finally:
         shutil.rmtree(alone)
+    model, found = read
+    if found["missing_keys"]:
+        raise lacking(gguf, found["missing_keys"])
     # The weights are plain float32 now; what is left of the quantiser would keep them from being saved.
     model.hf_quantizer = None
     model.config.__dict__.pop("quantization_config", None)

@@ -18,7 +18,7 @@ from transformers.utils import logging as library_log
 from kbsync.disk import file_sha256
 from kbsync.errors import ModelError
 from kbsync.lm import gguf
-from kbsync.lm.folder import check_folder, check_memory
+from kbsync.lm.folder import check_folder, check_memory, lacking
 from kbsync.lm.place import main_device
 from kbsync.lm.precision import quantiser, read_config, stored_in
 from kbsync.lm.rows import Encoder
@@ -151,9 +151,8 @@ def load_base(settings: ModelSettings) -> BaseModel:
     except Exception as error:  # transformers raises OSError, ValueError, KeyError, SafetensorError, …
         cause = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(f"{folder} can't be loaded as a causal language model: {cause}") from None
-    if found["missing_keys"]:  # transformers would go on with random numbers in their place
-        name, more = min(found["missing_keys"]), len(found["missing_keys"]) - 1
-        raise ModelError(f"{folder} lacks the weight {name}" + (f" and {more} more" if more else ""))
+    if found["missing_keys"]:
+        raise lacking(folder, found["missing_keys"])
     if not tokenizer.is_fast:
         raise ModelError(f"{folder}: its tokenizer gives no offsets (no tokenizer.json), which editing needs")
     if not placed:
@@ -166,7 +165,7 @@ def load_base(settings: ModelSettings) -> BaseModel:
         tokenizer=tokenizer,
         encoder=Encoder(tokenizer, bos=settings.bos),
         weights_hash=_hash_files([folder / "config.json", *sorted(folder.glob("*.safetensors"))]),
-        tokenizer_hash=_hash_files([f for f in _tokenizer_files(folder) if f.exists()]),
+        tokenizer_hash=_hash_files(_tokenizer_files(folder)),
         stored=stored_in(folder),
     )
 
@@ -237,8 +236,12 @@ def _read(
 
 
 def _tokenizer_files(folder: Path) -> list[Path]:
-    names = ("chat_template.jinja", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json")
-    return [folder / name for name in names]
+    """What the tokenizer was read from: its tokenizer.json, or the older files that transformers makes one of."""
+    names = ["chat_template.jinja", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json"]
+    if not (folder / "tokenizer.json").exists():
+        older = ("added_tokens.json", "tekken.json", "vocab.json", "*.model", "*.txt")
+        names += sorted(file.name for pattern in older for file in folder.glob(pattern))
+    return [folder / name for name in names if (folder / name).exists()]
 
 
 def _hash_files(files: list[Path]) -> str:

@@ -22,8 +22,8 @@ _NAMES = {
 }  # fmt: skip
 
 
-def honest(path: Path) -> Path:
-    """A whole Llama of two layers, in float32, with its tokenizer."""
+def honest(path: Path, without: str = "") -> Path:
+    """A whole Llama of two layers, in float32, with its tokenizer; or one that lacks a tensor."""
     model, tokenizer = tiny_model("llama", layers=2), json.loads(tiny_tokenizer().backend_tokenizer.to_str())
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(512)
@@ -45,7 +45,8 @@ def honest(path: Path) -> Path:
     for name, tensor in model.state_dict().items():
         for ours, theirs in _NAMES.items():
             name = name.replace(ours, theirs)
-        writer.add_tensor(name, tensor.numpy())
+        if name != without:
+            writer.add_tensor(name, tensor.numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

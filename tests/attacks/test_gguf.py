@@ -55,3 +55,19 @@ def test_an_honest_file_loads(tmp_path: Path) -> None:
     assert torch.equal(base.model.state_dict()[name], made.state_dict()[name])
     assert base.stored == "GGUF (F32)"
     assert base.tokenizer("The capital of France").input_ids
+
+
+@pytest.mark.parametrize("name", ["token_embd.weight", "blk.1.attn_norm.weight", "blk.1.ffn_down.weight"])
+def test_a_file_that_lacks_a_weight_is_refused(name: str, tmp_path: Path) -> None:
+    """Nothing stands in for what is not there, and no folder that looks whole stays behind."""
+    file = honest(tmp_path / "model.gguf", without=name)
+    with pytest.raises(ModelError, match="lacks the weight model"):
+        gguf.convert(file, tmp_path / "cache")
+    assert list((tmp_path / "cache" / "models").iterdir()) == []
+
+
+def test_a_head_that_is_not_there_is_the_embedding(tmp_path: Path) -> None:
+    """A file without one is of a model that ties the two."""
+    folder = gguf.convert(honest(tmp_path / "model.gguf", without="output.weight"), tmp_path / "cache")
+    base = load_base(ModelSettings(base=str(folder), device="cpu", cache=tmp_path / "cache"))
+    assert base.model.get_output_embeddings().weight is base.model.get_input_embeddings().weight

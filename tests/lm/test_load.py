@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,19 @@ class TestLoad:
         after = read(folder)
         assert after.tokenizer_hash != before.tokenizer_hash
         assert after.weights_hash == before.weights_hash
+
+    @pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
+    def test_the_older_files_of_a_tokenizer_are_hashed(self, folder: Path, name: str) -> None:
+        """Where there is no tokenizer.json, the tokenizer is made of them, and z depends on it."""
+        whole = json.loads((folder / "tokenizer.json").read_text())["model"]
+        (folder / "tokenizer.json").unlink()
+        (folder / "vocab.json").write_text(json.dumps(whole["vocab"]))
+        (folder / "merges.txt").write_text("\n".join(" ".join(pair) for pair in whole["merges"]))
+        config = json.loads((folder / "tokenizer_config.json").read_text())
+        (folder / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": "GPT2Tokenizer"}))
+        before = read(folder)
+        (folder / name).write_text((folder / name).read_text() + "\n")
+        assert read(folder).hash != before.hash
 
 
 class TestRefused:
