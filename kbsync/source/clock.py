@@ -34,6 +34,6 @@ def ahead_s(settings: SourceSettings, timeout_s: float, now: Callable[[], dateti
         return None
     try:
         told = parsedate_to_datetime(headers.get("Date", ""))
-    except ValueError:
+    except (ValueError, OverflowError):  # no date, or one whose year no integer holds
         return None
     return (told - middle).total_seconds() if told.tzinfo is not None else None

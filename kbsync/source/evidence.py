@@ -8,6 +8,7 @@ import urllib.request
 from collections.abc import Collection, Iterable, Sequence
 
 from kbsync import __version__
+from kbsync.errors import KbsyncError
 from kbsync.settings import TrustSettings
 from kbsync.source import parse, queries
 from kbsync.source.client import SparqlClient
@@ -71,7 +72,7 @@ def _score(opener: urllib.request.OpenerDirector, settings: TrustSettings, revis
         with opener.open(request, timeout=settings.score_timeout_s) as response:
             answer = json.loads(response.read(MOST_BYTES))
         score = answer["output"]["probabilities"]["true"]
-    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError, RecursionError):
+    except (KbsyncError, OSError, http.client.HTTPException, ValueError, KeyError, TypeError, RecursionError):
         return None
     is_number = isinstance(score, (int, float)) and not isinstance(score, bool)
     return float(score) if is_number and 0 <= score <= 1 else None

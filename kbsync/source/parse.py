@@ -21,7 +21,7 @@ from kbsync.source.queries import ENTITY, GENID, STATEMENT, STATEMENT_ID, WIKIBA
 UNKNOWN = Value(ValueKind.UNKNOWN, "")
 FAR_AHEAD = datetime(9999, 12, 31, tzinfo=UTC)
 
-_TIME = re.compile(r"^([+-]?)(\d{4,16})-(\d\d)-(\d\d)(?:T(\d\d):(\d\d):(\d\d)(?:\.\d+)?)?Z?$")
+_TIME = re.compile(r"^([+-]?)(\d{4,16})-(\d\d)-(\d\d)(?:T(\d\d):(\d\d):(\d\d)(?:\.(\d+))?)?Z?$")
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 _PRECISION = re.compile(r"^\d{1,2}$")
 _MEDIA = "http://commons.wikimedia.org/wiki/Special:FilePath/"
@@ -133,9 +133,9 @@ def _moment(text: str) -> datetime | None:
     if year > 9999:
         return FAR_AHEAD
     month, day = min(max(int(match[3]), 1), 12), max(int(match[4]), 1)
-    hour, minute, second = (int(part) if part else 0 for part in (match[5], match[6], match[7]))
+    parts = (match[5], match[6], match[7], (match[8] or "")[:6].ljust(6, "0"))
     try:
-        return datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        return datetime(year, month, day, *(int(part) if part else 0 for part in parts), tzinfo=UTC)
     except ValueError:
         return datetime(year, month, 1, tzinfo=UTC)
 

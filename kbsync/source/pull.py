@@ -151,6 +151,8 @@ def _window(
             for row in rows
             if "item" in row and (modified := parse.moment(row.get("modified"))) is not None
         ]
+        if len(rows) >= size and (not keys or max(keys) <= since):
+            raise BadAnswer(f"{settings.endpoint} gives a page of {relation} that does not go on after {since[0]}")
         if keys:
             since = max(keys)
             found = {one for row in rows if (one := parse.entity_id(row.get("item"))) and one.startswith("Q")}

@@ -55,6 +55,7 @@ def scorer(
 ) -> Iterator[tuple[str, list[dict[str, object]]]]:
     """A scoring service on loopback: its URL, and what it was asked."""
     asked: list[dict[str, object]] = []
+    elsewhere = "http://scores.example.org/"
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -62,6 +63,8 @@ def scorer(
             asked.append(body)
             status, said = answer(body)
             self.send_response(status)
+            if status == 302:
+                self.send_header("Location", elsewhere)
             self.send_header("Content-Length", str(len(said)))
             self.end_headers()
             self.wfile.write(said)
@@ -93,7 +96,8 @@ def test_scores_are_asked_one_by_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "broken", [(500, b""), (200, b"no JSON"), (200, b"{}"), (200, said("0.5")), (200, said(1.5)), (200, said(None))]
+    "broken",
+    [(500, b""), (302, b""), (200, b"no JSON"), (200, b"{}"), *((200, said(one)) for one in ("0.5", 1.5, None))],
 )
 def test_an_answer_that_is_no_score_is_left_out(broken: tuple[int, bytes]) -> None:
     """Whatever is wrong with it; after three in a row nothing more is asked."""

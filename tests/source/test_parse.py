@@ -172,7 +172,8 @@ def test_a_statement_is_truthy_only_by_best_rank() -> None:
     [
         ("2021-02-23T17:47:17Z", datetime(2021, 2, 23, 17, 47, 17, tzinfo=UTC)),
         ("+2021-02-23T17:47:17Z", datetime(2021, 2, 23, 17, 47, 17, tzinfo=UTC)),
-        ("2021-02-23T17:47:17.250Z", datetime(2021, 2, 23, 17, 47, 17, tzinfo=UTC)),
+        ("2021-02-23T17:47:17.250Z", datetime(2021, 2, 23, 17, 47, 17, 250_000, tzinfo=UTC)),
+        ("2021-02-23T17:47:17.2500000009Z", datetime(2021, 2, 23, 17, 47, 17, 250_000, tzinfo=UTC)),
         ("2021-02-23", datetime(2021, 2, 23, tzinfo=UTC)),
         ("2021-00-00T00:00:00Z", datetime(2021, 1, 1, tzinfo=UTC)),
         ("2021-02-30T00:00:00Z", datetime(2021, 2, 1, tzinfo=UTC)),

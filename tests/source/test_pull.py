@@ -580,3 +580,32 @@ def test_other_relations_of_a_subject_are_left_alone(
     page = next(pull.first_pull(client, "P6", pull.window_end(client, "P6"), settings))
     known = {"Q11": tuple(heads.statements["Q11"].values())}
     assert assemble(page, known, T0).gone == ()
+
+
+def test_times_with_fractions_are_read_page_by_page(
+    filled: EmbeddedWikidata, client: SparqlClient, settings: SourceSettings, mirror: Mirror
+) -> None:
+    """More subjects than a page holds, all edited within one second."""
+    for n in range(1, 6):
+        edited(filled, f"Q1{n}", 100 + n, T0 + HOUR + timedelta(milliseconds=100 * n))
+    lag(filled, T0 + 2 * HOUR)
+    mirror.pull(client, settings)
+    assert mirror.versions == {f"Q1{n}": 100 + n for n in range(1, 6)}
+
+
+def test_an_endpoint_that_gives_the_same_page_again_is_told(
+    filled: EmbeddedWikidata, settings: SourceSettings, mirror: Mirror
+) -> None:
+    """As a cache in between does: the window would never end."""
+
+    class Cached(SparqlClient):
+        def select(self, query: str, *, can_shrink: bool = False) -> list[Row]:
+            if "?modified >" in query:
+                query = self.first = getattr(self, "first", query)
+            return super().select(query, can_shrink=can_shrink)
+
+    for n in range(1, 6):
+        edited(filled, f"Q1{n}", 100 + n, T0 + n * HOUR)
+    lag(filled, T0 + 9 * HOUR)
+    with pytest.raises(BadAnswer, match="does not go on"):
+        mirror.pull(Cached(settings), settings)

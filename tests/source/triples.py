@@ -23,7 +23,7 @@ PREFIX xsd: <http://www.w3.org/2001/XMLSchema#>
 
 def stamp(moment: datetime) -> str:
     """A time as an xsd:dateTime literal."""
-    return f'"{moment:%Y-%m-%dT%H:%M:%SZ}"^^xsd:dateTime'
+    return f'"{moment.isoformat().replace("+00:00", "Z")}"^^xsd:dateTime'
 
 
 def insert(server: EmbeddedWikidata, turtle: str) -> None:
