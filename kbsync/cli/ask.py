@@ -5,11 +5,11 @@ from __future__ import annotations
 import click
 
 from kbsync.cli import show
-from kbsync.cli.state import State, json_option, pass_state
+from kbsync.cli.state import State, Utf8, json_option, pass_state
 
 
 @click.command("ask", short_help="Ask the base model and the synced one.")
-@click.argument("prompt")
+@click.argument("prompt", type=Utf8())
 @click.option("--tokens", default=20, show_default=True, type=click.IntRange(1, 2000), help="How much to generate.")
 @click.option("--chat", is_flag=True, help="Ask in the model's chat template instead of letting it go on.")
 @json_option

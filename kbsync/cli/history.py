@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbsync.cli import show
-from kbsync.cli.state import State, json_option, pass_state
+from kbsync.cli.state import State, Utf8, json_option, pass_state
 from kbsync.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ WHERE {match} AND EXISTS (SELECT 1 FROM statements s WHERE s.subject = e.id) ORD
 
 
 @click.command("history", short_help="What happened to one subject.")
-@click.argument("subject")
+@click.argument("subject", type=Utf8())
 @json_option
 @pass_state
 def command(state: State, subject: str) -> None:

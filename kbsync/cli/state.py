@@ -96,6 +96,20 @@ def quieten() -> None:
 pass_state = click.make_pass_decorator(State)
 
 
+class Utf8(click.ParamType[str]):
+    """A text for a database or a tokenizer, which take no others; a shell passes on whatever bytes it is given."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The value, if it is one. Raises BadParameter."""
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            self.fail("it has bytes that are not UTF-8.", param, ctx)
+        return value
+
+
 def json_option(command: Command) -> Command:
     """`--json`: one JSON document on stdout, and errors in the same place."""
 

@@ -7,6 +7,7 @@ evaluation of CounterFact does; accuracy is that greedy decoding says the object
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -16,6 +17,8 @@ from kbsync.evaluate.answers import answer_of
 from kbsync.facts import EditRequest, Outcome, Phase, Prompt, PromptKind
 from kbsync.lm.rows import Encoder, Row
 from kbsync.lm.score import Score, say, score_and_say, score_rows
+
+_ROOM = 64  # tokens that may stand before a prompt, or be said after it
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def ask(
     At prompts of the kinds in `say` the outcome has what greedy decoding says in up to so many tokens (`said`).
     """
     probes = [p for request in requests for p in probes_of(request, contrasts.get(request.content_hash))]
-    pairs = [[row_of(encoder, probe, text) for text in (probe.wins, probe.loses) if text] for probe in probes]
+    pairs = [_rows_of(encoder, probe) for probe in probes]
     asked = [(pair[0], say[p.kind]) for p, pair in zip(probes, pairs, strict=True) if p.kind in say]
     found, said = score_and_say(
         model, encoder.tokenizer, [row for pair in pairs for row in pair], asked, on_prompts
@@ -79,11 +82,20 @@ def ask(
     scores, texts = iter(found), iter(said)
     return [
         replace(
-            _outcome(p, phase, next(scores), next(scores) if p.loses else None),
+            _outcome(p, phase, next(scores), next(scores) if len(pair) > 1 else None),
             said=next(texts) if p.kind in say else None,
         )
-        for p in probes
+        for p, pair in zip(probes, pairs, strict=True)
     ]
+
+
+def _rows_of(encoder: Encoder, probe: Probe) -> list[Row]:
+    """The probe with the object that should win, and with the other one, where there is one that can be scored."""
+    rows = [row_of(encoder, probe, probe.wins)]
+    if probe.loses:
+        with suppress(ModelError):
+            rows += [row for row in [row_of(encoder, probe, probe.loses)] if row.target_len]
+    return rows
 
 
 def _outcome(probe: Probe, phase: Phase, wins: Score, loses: Score | None) -> Outcome:
@@ -136,6 +148,10 @@ def unaskable(encoder: Encoder, request: EditRequest) -> str | None:
         return "label holds a special token of the model"
     try:
         rows = [row_of(encoder, probe, probe.wins) for probe in probes_of(request, None)]
+        sentence = encoder.chat_sentence(request.question, request.rewrite, request.target_new)
     except ModelError as error:
         return str(error)
+    length = max(len(row.ids) for row in (*rows, *([sentence] if sentence is not None else [])))
+    if encoder.longest is not None and length + _ROOM > encoder.longest:
+        return f"its prompts have more than the {encoder.longest} tokens that the model can read"
     return None if all(row.target_len for row in rows) else "the object has no tokens"

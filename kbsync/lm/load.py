@@ -21,6 +21,7 @@ from kbsync.lm import gguf
 from kbsync.lm.folder import check_folder, check_memory, lacking
 from kbsync.lm.place import main_device
 from kbsync.lm.precision import quantiser, read_config, stored_in
+from kbsync.lm.reader import longest_text
 from kbsync.lm.rows import Encoder
 from kbsync.settings import ModelSettings, expanded
 
@@ -163,7 +164,7 @@ def load_base(settings: ModelSettings) -> BaseModel:
         folder=folder,
         model=model,
         tokenizer=tokenizer,
-        encoder=Encoder(tokenizer, bos=settings.bos),
+        encoder=Encoder(tokenizer, settings.bos, longest_text(model.config)),
         weights_hash=_hash_files([folder / "config.json", *sorted(folder.glob("*.safetensors"))]),
         tokenizer_hash=_hash_files(_tokenizer_files(folder)),
         stored=stored_in(folder),

@@ -20,6 +20,15 @@ from kbsync.lm.place import bare
 # They take the distance between two tokens from their columns, whatever positions are given: linear biases
 # (BLOOM, MPT; Falcon where its config says so) and GPT-Neo's local windows.
 _BY_COLUMN = ("bloom", "gpt_neo", "mpt")
+# They look positions up in a table, and can't read beyond its end.
+_BY_TABLE = ("codegen", "gpt2", "gpt_bigcode", "gpt_neo", "gptj", "mpt", "opt")
+
+
+def longest_text(config: Any) -> int | None:
+    """The most tokens that a model of this config can read at all; None where nothing ends."""
+    if config.model_type not in _BY_TABLE:
+        return None
+    return int(config.max_seq_len if config.model_type == "mpt" else config.max_position_embeddings)
 
 
 class Columns(Protocol):

@@ -51,10 +51,12 @@ class Row:
 
 
 class Encoder:
-    """Turns prompts into rows for one tokenizer, with one rule for BOS."""
+    """Turns prompts into rows for one tokenizer, with one rule for BOS. `longest`: the most tokens of a row, where
+    the model can read no more."""
 
-    def __init__(self, tokenizer: Any, bos: str = "auto") -> None:
+    def __init__(self, tokenizer: Any, bos: str = "auto", longest: int | None = None) -> None:
         self.tokenizer = tokenizer
+        self.longest = longest
         self.bos_id: int | None = None if bos == "never" else _document_id(tokenizer)
         if bos == "always" and self.bos_id is None:
             raise ModelError("model.bos is `always`, but the tokenizer has no BOS token; use auto or never")
@@ -129,6 +131,8 @@ class Encoder:
     def _row(self, text: str, span: tuple[int, int], target: str, head: list[int]) -> Row:
         encoded = self.tokenizer(text + target, add_special_tokens=False, return_offsets_mapping=True)
         ids: list[int] = head + encoded.input_ids
+        if self.longest is not None and len(ids) > self.longest:
+            raise ModelError(f"the text has more than the {self.longest} tokens that the model can read")
         offsets: list[tuple[int, int]] = encoded.offset_mapping
         inside = [i for i, (a, b) in enumerate(offsets) if a < span[1] and b > span[0]]
         after = [i for i, (_, b) in enumerate(offsets) if b > len(text)]

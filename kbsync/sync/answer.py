@@ -20,7 +20,8 @@ class Answer:
 def answer(bench: Workbench, prompt: str, tokens: int = 20, chat: bool = False) -> Answer:
     """Continue `prompt` with both models; `chat` asks it as a user's turn in the model's chat template.
 
-    Raises ModelError when the model has no chat template, and ConfigError for an empty prompt.
+    Where the model can read no further, the answer ends. Raises ModelError when the model has no chat template, or
+    can't read so long a prompt, and ConfigError for an empty one.
     """
     from kbsync.checkpoint.tensors import apply_tensors
     from kbsync.errors import ConfigError, ModelError
@@ -35,6 +36,8 @@ def answer(bench: Workbench, prompt: str, tokens: int = 20, chat: bool = False) 
     row = base.encoder.chat(whole) if chat else base.encoder.plain(whole)
     if row is None:
         raise ModelError(f"{base.spec} has no chat template; ask without --chat")
+    if base.encoder.longest is not None:  # the last token is said, and not read
+        tokens = min(tokens, base.encoder.longest - len(row.ids) + 1)
     before = say(base.model, base.tokenizer, [row], tokens)[0]
     originals, live = bench.load_live()
     if live is None:

@@ -68,3 +68,10 @@ def test_a_name_of_several(told: Call, config: Path) -> None:
     shown = told("history", "Q7").stdout
     assert "baseline" in shown
     assert "No edits." in shown
+
+
+def test_bytes_that_are_not_utf8(told: Call) -> None:
+    """A shell passes them on; no database takes them."""
+    result = told("history", "a\udcffb")
+    assert result.exit_code == 2
+    assert "bytes that are not UTF-8" in result.stderr

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from kbsync.checkpoint.publish import live
 from tests.cli.conftest import Call, data, error
 from tests.cli.tiny import go_live
+from tests.tiny import save_tiny
 
 SETTINGS = """
 [covariance]
@@ -61,6 +62,15 @@ def test_ask_what_cannot_be_asked(call: Call) -> None:
     """An empty prompt, a model without a chat template, and a model that isn't there have their codes."""
     assert error(call("ask", " ", "--json"))["exit_code"] == 2
     assert error(call("ask", "x", "--chat", "--json"))["kind"] == "ModelError"
+    assert "bytes that are not UTF-8" in error(call("ask", "a\udcffb", "--json"))["message"]
+
+
+def test_ask_beyond_what_a_model_can_read(call: Call, config: Path, tmp_path: Path, tiny: Path) -> None:
+    """Where positions are a table, the answer ends with it, and a prompt that is longer is named."""
+    folder = save_tiny(tmp_path / "gpt2", "gpt2", layers=5)
+    config.write_text(config.read_text().replace(str(tiny), str(folder)))
+    assert data(call("ask", "The capital of France is", "--tokens", "2000", "--json"))["base"]
+    assert "more than the 512 tokens" in error(call("ask", "Paris " * 600, "--json"))["message"]
 
 
 def test_a_model_that_is_not_there(call: Call, config: Path, tiny: Path) -> None:

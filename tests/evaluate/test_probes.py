@@ -22,6 +22,7 @@ from kbsync.evaluate.probes import (
     unaskable,
 )
 from kbsync.facts import EditRequest, Outcome, Phase, Prompt, PromptKind
+from kbsync.lm.reader import longest_text
 from kbsync.lm.rows import Encoder
 from tests.evaluate.known import VOCAB, bigram, says
 from tests.tiny import encoder, request, requests, tiny_model, tiny_tokenizer
@@ -121,6 +122,19 @@ class TestOutcomes:
         other = asked(says(PLAIN, {" is the": 3.0}), contrast=None)[0]
         assert (said.success, said.accuracy, said.logp_old) == (True, True, None)
         assert (other.success, other.accuracy) == (False, False)
+
+    def test_an_old_object_of_which_the_tokenizer_leaves_nothing(self) -> None:
+        """There is nothing to compare with, as where there is none; nothing raises."""
+        from tokenizers.normalizers import Replace
+
+        tokenizer = tiny_tokenizer()
+        tokenizer._tokenizer.normalizer = Replace(" xyz", "")
+        model, made = tiny_model(), Encoder(tokenizer)
+        found = ask(model, made, [REQUEST], {REQUEST.content_hash: "xyz"}, Phase.AFTER)
+        alone = ask(model, made, [REQUEST], {REQUEST.content_hash: None}, Phase.AFTER)
+        assert [o.target_old for o in found[:4]] == ["xyz"] * 4
+        assert [replace(o, target_old=None) for o in found[:4]] == alone[:4]
+        assert found[4:] == alone[4:]
 
     def test_a_longer_object_is_not_at_a_disadvantage(self) -> None:
         """The mean per token decides, not the sum."""
@@ -262,6 +276,23 @@ class TestUnaskable:
         tokenizer = tiny_tokenizer()
         tokenizer._tokenizer.normalizer = Replace(" xyz", "")
         assert unaskable(Encoder(tokenizer), request("France", "xyz")) == "the object has no tokens"
+
+    @pytest.mark.parametrize("family", ["gpt2", "gptj", "codegen", "gpt_bigcode", "gpt_neo", "mpt", "opt"])
+    def test_more_than_the_model_can_read(self, family: str) -> None:
+        """Where positions are a table, one label must not stop every run: it is named, and just below all goes."""
+        model = tiny_model(family)
+        made = Encoder(tiny_tokenizer(chat=True), longest=longest_text(model.config))
+        assert made.longest == 512
+        (fits,) = (n for n in range(300) if unaskable(made, request("F" * n + "e", "Paris")) is None and
+                   unaskable(made, request("F" * n + "ee", "Paris")) is not None)  # fmt: skip
+        assert "more than the 512 tokens" in str(unaskable(made, request("F" * 300, "Paris")))
+        one = request("F" * fits + "e", "Paris")
+        assert len(ask(model, made, [one], {one.content_hash: "Berlin"}, Phase.AFTER)) == 4
+
+    def test_no_table_no_end(self) -> None:
+        """What goes by rotations or distances reads on."""
+        assert longest_text(tiny_model("llama").config) is None
+        assert longest_text(tiny_model("bloom").config) is None
 
     def test_any_prompt_that_can_not_be_asked_counts(self) -> None:
         """A paraphrase or a neighbour whose subject has no place would stop the whole evaluation later."""
