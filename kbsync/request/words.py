@@ -45,7 +45,7 @@ _MONTHS = (
 
 def label_fault(label: str | None) -> str | None:
     """Why `label` can't stand in a prompt, or None when it can."""
-    if label is None or not label.strip():
+    if label is None or all(c.isspace() or c in _JOINERS for c in label):
         return NO_LABEL
     if any(unicodedata.category(c) in _HIDDEN and c not in _JOINERS for c in label):
         return CONTROL_CHARACTERS

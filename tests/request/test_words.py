@@ -17,6 +17,8 @@ from tests.request.facts_of import shipped
     [
         (None, words.NO_LABEL),
         ("", words.NO_LABEL),
+        ("\u200d", words.NO_LABEL),
+        ("\u200c \u200c", words.NO_LABEL),
         ("   ", words.NO_LABEL),
         ("Jo\x00hn", words.CONTROL_CHARACTERS),
         ("two\nlines", words.CONTROL_CHARACTERS),
