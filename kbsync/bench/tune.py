@@ -20,6 +20,7 @@ from kbsync.bench.edits import counterfactual, sentences
 from kbsync.bench.machine import machine
 from kbsync.errors import ConfigError, EditError
 from kbsync.facts import EditRequest, Phase
+from kbsync.lm.limits import MOST_LAYERS
 from kbsync.settings import EditSettings
 from kbsync.sync.progress import Task
 from kbsync.sync.workbench import Workbench
@@ -285,6 +286,8 @@ def parse_layers(text: str) -> tuple[int, ...]:
     try:
         if "-" in text:
             first, last = (int(part) for part in text.split("-"))
+            if last >= MOST_LAYERS:
+                raise ValueError
             layers = list(range(first, last + 1))
         else:
             layers = sorted({int(part) for part in text.split(",")})

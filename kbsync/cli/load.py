@@ -21,9 +21,9 @@ def _moment(_ctx: click.Context, _parameter: click.Parameter, text: str | None) 
         return None
     try:
         when = datetime.fromisoformat(text)
-    except ValueError:
+        return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    except (ValueError, OverflowError):  # an offset can lead out of the calendar
         raise click.BadParameter(f"{text!r} is neither a day (2026-11-04) nor a time (2026-11-04T23:00)") from None
-    return when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
 
 
 @click.command("load", short_help="Load the watched relations from a dump, once.")

@@ -89,6 +89,6 @@ def _time(text: str, at: datetime) -> datetime:
             end = datetime.fromisoformat(f"{at.astimezone(UTC):%Y-%m-%d}T{text}").replace(tzinfo=UTC)
             return end if end > at else end + timedelta(days=1)
         end = datetime.fromisoformat(text)
-    except ValueError:
+        return end.replace(tzinfo=UTC) if end.tzinfo is None else end.astimezone(UTC)
+    except (ValueError, OverflowError):  # an offset can lead out of the calendar
         raise ConfigError(f"--until {text} is not a time such as 2026-11-30T06:00 or 06:00") from None
-    return end.replace(tzinfo=UTC) if end.tzinfo is None else end.astimezone(UTC)

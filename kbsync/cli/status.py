@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 @click.command("status", short_help="What is live, what runs, what comes next.")
-@click.option("--runs", default=5, show_default=True, type=click.IntRange(0), help="How many runs to show.")
+@click.option(
+    "--runs", default=5, show_default=True, type=click.IntRange(0, 2**31 - 1), help="How many runs to show."
+)
 @json_option
 @pass_state
 def command(state: State, runs: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import math
 import socket
 import time
 from datetime import timedelta
@@ -12,7 +13,7 @@ import click
 
 from kbsync.cli import show
 from kbsync.cli.state import State, json_option, pass_state
-from kbsync.errors import ApprovalNeeded, GateRefused, KbsyncError, NotRunning
+from kbsync.errors import ApprovalNeeded, ConfigError, GateRefused, KbsyncError, NotRunning
 
 if TYPE_CHECKING:
     from kbsync.store.engine import Store
@@ -47,6 +48,8 @@ def command(state: State, wait: bool, timeout: float, reconcile: bool) -> None:
     from kbsync.store.tables import Wants
     from kbsync.sync.clock import now
 
+    if not math.isfinite(timeout):
+        raise ConfigError("--timeout: a number is needed that is finite")
     wants = Wants.RECONCILE if reconcile else Wants.SYNC
     with state.store() as store:
         _check_daemon(store)

@@ -6,6 +6,7 @@ A PostgreSQL server has tools of its own for that, which know more than we do.
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import sqlite3
 from collections.abc import Iterator
@@ -130,7 +131,7 @@ def _fold(store: Path) -> None:
 
 @contextmanager
 def _opened(file: Path) -> Iterator[sqlite3.Connection]:
-    connection = sqlite3.connect(f"file:{quote(str(file.resolve()))}?mode=ro", uri=True)
+    connection = sqlite3.connect(f"file:{quote(os.fsencode(file.resolve()))}?mode=ro", uri=True)
     try:
         yield connection
     finally:

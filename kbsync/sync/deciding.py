@@ -11,22 +11,29 @@ from sqlalchemy.orm import Session
 from kbsync.errors import ConfigError
 from kbsync.store import asides, quarantines, trust
 
+_DIGITS = 18  # of an id or a run at most
+
 
 def held_id(text: str) -> int | None:
     """The number of `h12`; None when it is no such id."""
-    return int(text[1:]) if text[:1] in ("h", "H") and text[1:].isascii() and text[1:].isdecimal() else None
+    return number(text[1:]) if text[:1] in ("h", "H") else None
+
+
+def number(text: str) -> int | None:
+    """The number that a text is; None for anything else, and for what no database counts to."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _DIGITS else None
 
 
 def approve(tx: Session, ids: Iterable[str], by: str, why: str | None, at: datetime) -> list[dict[str, Any]]:
     """Let held changes (`h12`) or what a run asked about (`42`) go on; all of them, or none. Raises ConfigError."""
     done: list[dict[str, Any]] = []
     for one in dict.fromkeys(ids):
-        number = held_id(one)
-        if number is not None:
-            told = trust.decide(tx, number, True, by, why, at)
+        held, run = held_id(one), number(one)
+        if held is not None:
+            told = trust.decide(tx, held, True, by, why, at)
             done.append({"id": one, "fact": told.fact, "way": told.way})
-        elif one.isascii() and one.isdecimal():
-            done.append({"run": int(one), "changes": trust.approve_run(tx, int(one), by, why, at)})
+        elif run is not None:
+            done.append({"run": run, "changes": trust.approve_run(tx, run, by, why, at)})
         else:
             raise ConfigError(f"{one!r} is neither an id such as h12 nor the number of a run")
     return done
@@ -36,10 +43,10 @@ def reject(tx: Session, ids: Iterable[str], by: str, why: str | None, at: dateti
     """Keep held changes out for good; all of them, or none. Raises ConfigError."""
     done: list[dict[str, Any]] = []
     for one in dict.fromkeys(ids):
-        number = held_id(one)
-        if number is None:
+        held = held_id(one)
+        if held is None:
             raise ConfigError(f"{one!r} is not an id such as h12; `kbsync held` lists them")
-        told = trust.decide(tx, number, False, by, why, at)
+        told = trust.decide(tx, held, False, by, why, at)
         done.append({"id": one, "fact": told.fact, "way": told.way})
     return done
 
@@ -49,19 +56,15 @@ def release(tx: Session, ids: Iterable[str], by: str, at: datetime) -> list[dict
     (`a3`) or all of that (`rollback`); all of them, or none. Raises ConfigError."""
     done: list[dict[str, Any]] = []
     for one in dict.fromkeys(ids):
-        letter, number = one[:1].lower(), one[1:]
-        if letter in ("q", "a") and not (number.isascii() and number.isdecimal()):
-            letter = ""
-        if letter == "a" or one == "rollback":
-            ended = (
-                asides.release_all(tx, at, by) if one == "rollback" else asides.release(tx, [int(number)], at, by)
-            )
+        letter, own, run = one[:1].lower(), number(one[1:]), number(one)
+        if one == "rollback" or (letter == "a" and own is not None):
+            ended = asides.release_all(tx, at, by) if own is None else asides.release(tx, [own], at, by)
             done += [{"id": f"a{row.id}", "fact": row.fact, "kind": "rolled back"} for row in ended]
             continue
-        if letter == "q":
-            let_in = quarantines.release(tx, [int(number)], at, by)
-        elif one.isascii() and one.isdecimal():
-            let_in = quarantines.release_run(tx, int(one), at, by)
+        if letter == "q" and own is not None:
+            let_in = quarantines.release(tx, [own], at, by)
+        elif run is not None:
+            let_in = quarantines.release_run(tx, run, at, by)
         else:
             raise ConfigError(
                 f"{one!r} is neither an id such as q12 or a3 nor the number of a run; see `kbsync held`"

@@ -36,6 +36,9 @@ def test_what_is_not_held_can_not_be_decided(told: Call) -> None:
     for words, message in (
         (("approve", "h99"), "nothing is held as h99"),
         (("approve", "1"), "run 1 does not wait"),
+        (("approve", "h" + "9" * 25), "neither an id"),
+        (("approve", "9" * 25), "neither an id"),
+        (("reject", "h" + "9" * 25), "not an id"),
         (("approve", "h1", "nonsense"), "neither an id"),
         (("reject", "1"), "not an id"),
     ):

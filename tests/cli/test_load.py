@@ -233,7 +233,8 @@ def test_a_dump_without_a_time_asks_for_one(call: Call, tmp_path: Path) -> None:
     assert failed.exit_code == 2
     assert "--as-of" in error(failed)["message"]
     assert data(call("load", "--json", "--as-of", "2026-01-15T12:00+02:00", path))["time"] == "2026-01-15T10:00:00Z"
-    assert call("load", "--as-of", "yesterday", path).exit_code == 2
+    for wrong in ("yesterday", "9999-12-31T23:59-12:00"):
+        assert call("load", "--as-of", wrong, path).exit_code == 2
 
 
 def test_a_relation_that_is_complete_is_left_alone(call: Call, tmp_path: Path) -> None:

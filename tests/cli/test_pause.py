@@ -41,6 +41,8 @@ def test_ends(until: str | None, length: str | None, end: datetime | None) -> No
         ("2026-11-25T11:59", None, "is over already: it is 2026-11-25 12:00 UTC"),
         ("tomorrow", None, "is not a time such as"),
         ("25:00", None, "is not a time such as"),
+        ("9999-12-31T23:59-12:00", None, "is not a time such as"),
+        ("0001-01-01T00:00+12:00", None, "is not a time such as"),
         (None, "soon", "is not a length of time"),
         (None, "0", "must last for some time"),
     ],

@@ -58,6 +58,7 @@ def test_what_a_rollback_set_aside_is_listed_and_released(call: Call, told: Call
 
 def test_what_can_not_be_released(told: Call) -> None:
     """Another kind of id is an error of code 2, and leaves all as it was."""
-    for words in (("h1",), ("q1", "nonsense"), ("q-1",), ("q1", "q99")):
+    beyond = [(letter + "9" * 25,) for letter in ("q", "a", "")]
+    for words in (("h1",), ("q1", "nonsense"), ("q-1",), ("q1", "q99"), *beyond):
         assert error(told("release", *words, "--json"))["exit_code"] == 2
     assert len(data(told("held", "--json"))["kept_out"]) == 1

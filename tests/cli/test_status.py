@@ -47,6 +47,7 @@ def test_how_many_runs(told: Call) -> None:
     """--runs limits the list, down to none."""
     assert len(data(told("status", "--runs", "1", "--json"))["runs"]) == 1
     assert "Runs (" not in told("status", "--runs", "0").stdout
+    assert "is not in the range" in told("status", "--runs", "9" * 25).stderr
 
 
 def test_a_daemon_that_is_up_and_a_run_under_way(told: Call, config: Path) -> None:

@@ -105,6 +105,16 @@ def test_waiting_too_long(told: Call, config: Path) -> None:
     assert time.monotonic() - began < 10
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf"])
+def test_a_timeout_that_is_no_number(told: Call, config: Path, seconds: str) -> None:
+    """It would wait for ever, or end in a traceback; no trigger is left behind."""
+    with daemon(config, None):
+        result = told("trigger", "--wait", "--timeout", seconds)
+    assert result.exit_code == 2
+    assert "--timeout: a number is needed that is finite" in result.stderr
+    assert data(told("sql", "SELECT * FROM triggers", "--json"))["rows"] == []
+
+
 def test_the_daemon_stops_meanwhile(told: Call, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting for somebody who has gone ends with 9, not at the timeout."""
     sleep = time.sleep

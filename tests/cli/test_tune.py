@@ -121,6 +121,7 @@ def test_none_allowed_is_said(call: Call, config: Path, tiny: Path) -> None:
     [
         (["--out", "no/such/tuned.toml"], "--out: there is no folder"),
         (["--layers", "8-4"], "--layers: '8-4' is neither a range such as 4-8 nor a list such as 4,6,8"),
+        (["--layers", "0-99999999999"], "--layers: '0-99999999999' is neither a range"),
         (["--clamp", "0"], "0.0 is not in the range x>0"),
         (["--clamp", "inf"], "--clamp: a number is needed that is finite"),
         (["--edits", "3000"], "has only 2400 counterfactual edits"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from pathlib import Path
@@ -174,3 +175,9 @@ def test_a_server_has_its_own_tools(tmp_path: Path) -> None:
             work(url, tmp_path / "x")
         assert "--dbname=postgresql://me@db.example.org/kbsync" in str(caught.value)
         assert "hush" not in str(caught.value)
+
+
+def test_a_name_that_is_not_utf8(url: str, tmp_path: Path) -> None:
+    """File names are bytes."""
+    file = tmp_path / os.fsdecode(b"k\xff.db")
+    assert backup(url, file) == file.stat().st_size
