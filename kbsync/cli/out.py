@@ -19,8 +19,20 @@ out_option = click.option(
 
 def check(out: Path | None, option: str = "--out") -> None:
     """Raise ConfigError before minutes of measuring when there is nowhere to write the result."""
-    if out is not None and not out.absolute().parent.is_dir():
+    if out is None:
+        return
+    if not out.absolute().parent.is_dir():
         raise ConfigError(f"{option}: there is no folder {out.absolute().parent}")
+    new = not out.exists()
+    if not new and not out.is_file():  # opening a pipe twice would be an end for its reader
+        return
+    try:
+        with out.open("ab"):  # whoever may do that may write it; what it holds stays
+            pass
+        if new:
+            out.unlink()
+    except OSError as error:
+        raise _refused(out, option, error) from None
 
 
 def finish(out: Path | None, result: Mapping[str, Any]) -> None:
@@ -36,4 +48,8 @@ def write(path: Path | None, content: bytes, option: str) -> None:
     try:
         path.write_bytes(content)
     except OSError as error:
-        raise ConfigError(f"{option}: {path} can't be written: {error.strerror}") from None
+        raise _refused(path, option, error) from None
+
+
+def _refused(path: Path, option: str, error: OSError) -> ConfigError:
+    return ConfigError(f"{option}: {path} can't be written: {error.strerror}")

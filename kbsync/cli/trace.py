@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kbsync.cli import show
+from kbsync.cli.out import check, write
 from kbsync.cli.state import State, json_option, pass_state
-from kbsync.errors import ConfigError
 
 if TYPE_CHECKING:
     from kbsync.edit.effects import Level
@@ -53,31 +53,23 @@ def command(
     """
     from kbsync.sync.tracing import trace_facts
 
-    for path in (out, png):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise ConfigError(f"{path} can't be written: there is no folder {path.absolute().parent}")
+    check(out)
+    check(png, "--png")
     with state.store():  # looking must not lay out an empty store
         pass
     with state.bench() as bench:
         found = trace_facts(bench, facts, samples, window, seed)
     document = show.plain(found.as_json())
     if out is not None:
-        _write(out, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode())
+        write(out, (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode(), "--out")
     if png is not None:
         from kbsync.cli.heatmap import draw
 
-        _write(png, draw(found))
+        write(png, draw(found), "--png")
     if state.as_json:
         show.as_json(document)
     else:
         _show(found)
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise ConfigError(f"{path} can't be written: {error.strerror}") from None
 
 
 def _show(found: Tracing) -> None:

@@ -134,8 +134,9 @@ def _moment(text: str) -> datetime | None:
         return FAR_AHEAD
     month, day = min(max(int(match[3]), 1), 12), max(int(match[4]), 1)
     parts = (match[5], match[6], match[7], (match[8] or "")[:6].ljust(6, "0"))
+    hour, minute, second, fraction = (int(part) if part else 0 for part in parts)
     try:
-        return datetime(year, month, day, *(int(part) if part else 0 for part in parts), tzinfo=UTC)
+        return datetime(year, month, day, hour, minute, second, fraction, tzinfo=UTC)
     except ValueError:
         return datetime(year, month, 1, tzinfo=UTC)
 

@@ -187,6 +187,8 @@ def test_a_setting_from_the_environment(call: Call, monkeypatch: pytest.MonkeyPa
         (("capacity", "--upto", "9999"), "ask for that many or fewer"),
         (("quality", "--out", "no/such/folder/x.json"), "--out: there is no folder"),
         (("capacity", "--out", "no/such/folder/x.json"), "--out: there is no folder"),
+        (("capacity", "--out", "/proc/x.json"), "--out: /proc/x.json can't be written"),
+        (("capacity", "--png", "/proc/x.png"), "--png: /proc/x.png can't be written"),
         (("capacity", "--toml", "no/such/folder/x.toml"), "--toml: there is no folder"),
         (("capacity", "--png", "no/such/folder/x.png"), "--png: there is no folder"),
         (("editor", "--out", "no/such/folder/x.json"), "--out: there is no folder"),
