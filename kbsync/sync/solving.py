@@ -106,8 +106,10 @@ def _solve_batch(bench: Workbench, run_id: int, batch: Batch, counts: Counter[st
             _solve_batch(bench, run_id, half, counts)
         return
     rows = [_row(bench, target) for target in solved]
+    # the others are only there so that the batch is whole: what they are stays
+    waited = [stored.id for stored in batch.requests if stored.status is RequestStatus.PLANNED]
     with bench.store.begin() as tx:
-        targets.save_solved_batch(tx, run_id, now(), rows, [stored.id for stored in batch.requests])
+        targets.save_solved_batch(tx, run_id, now(), rows, waited)
     counts["solved"] += len(solved)
     counts["steps"] += sum(target.steps for target in solved)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 from sqlalchemy import text
 
 from kbsync.checkpoint.manifest import read_manifest
@@ -20,6 +22,7 @@ from kbsync.lm.score import say
 from kbsync.request.verbalise import verbalise
 from kbsync.store.engine import open_store
 from kbsync.store.tables import RunStatus
+from kbsync.sync import solving
 from kbsync.sync.run import sync_once
 from kbsync.sync.stages import STAGES
 from tests.stores import BACKENDS, Databases
@@ -281,6 +284,27 @@ def test_a_known_fact_is_not_edited(synced: Rig) -> None:
         assert sync_once(bench).status is RunStatus.UNCHANGED
         assert "base" not in bench.__dict__
     assert synced.rows("SELECT outcome FROM changes WHERE subject = 'Q1099'") == [("known",)]
+
+
+def test_what_another_base_model_knows_is_no_edit(
+    synced: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fact that was an edit, and that the next base model knows, stays known: the batch that it was solved in is
+    solved again for the others alone, and the next sync has nothing to do."""
+    other = shutil.copytree(synced.model, tmp_path / "other")
+    (file,) = other.glob("*.safetensors")
+    save_file({name: tensor * 1.01 for name, tensor in load_file(file).items()}, file, metadata={"format": "pt"})
+    monkeypatch.setattr(
+        solving, "known_already", lambda _model, _encoder, asked: [one.fact.subject == "Q1001" for one in asked]
+    )
+    report = synced.sync(model={"base": str(other)})
+    assert (report.status, report.counts["solve"]["known"]) == (RunStatus.PUBLISHED, 1)
+    statuses = "SELECT status, count(*) FROM edit_requests GROUP BY status ORDER BY status"
+    assert synced.rows(statuses) == [("edited", 5), ("known", 1)]
+    report = synced.sync(model={"base": str(other)})
+    assert report.status is RunStatus.UNCHANGED
+    assert tuple(report.counts) == ("pull", "plan")
+    assert synced.rows(statuses) == [("edited", 5), ("known", 1)]
 
 
 def test_two_subjects_of_one_name_are_held(synced: Rig) -> None:
