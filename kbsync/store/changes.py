@@ -48,6 +48,17 @@ def settle(tx: Session, outcomes: Mapping[Fact, str]) -> int:
     return len(moved)
 
 
+def settle_pending(tx: Session, outcomes: Mapping[Fact, str]) -> int:
+    """The same for those of the facts that a pending change names: it has brought back what is settled already."""
+    pending = select(ChangeRow).where(ChangeRow.outcome == "pending", ChangeRow.kind != ChangeKind.RETIRED)
+    back = {
+        Fact(row.subject, row.relation, value)
+        for row in tx.scalars(pending)
+        if (value := _value(row.new_kind, row.new_value)) is not None
+    }
+    return settle(tx, {fact: outcome for fact, outcome in outcomes.items() if fact in back})
+
+
 def settle_the_rest(tx: Session, open_facts: Collection[Fact], kept: Mapping[Fact, str] | None = None) -> int:
     """Name the outcome of every pending change that the plan makes nothing of; returns how many rows that moved.
 

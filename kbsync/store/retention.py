@@ -28,6 +28,7 @@ from kbsync.store.tables import (
     MetricRow,
     OutcomeRow,
     PublicationRow,
+    QuarantineRow,
     ReconcileRow,
     RequestRow,
     RequestStatus,
@@ -243,13 +244,16 @@ def _runs(
 
 def _needed_runs(tx: Session) -> set[int]:
     """Runs that later ones look back at: the last of each kind, those with the newest candidates, those that
-    asked and were answered, the last reconcile of each relation, and one that is under way."""
+    asked and were answered, the last reconcile of each relation, the one whose refusal stands, those that keep
+    something out of a base model, and one that is under way."""
     judged = CheckpointRow.status != CheckpointStatus.CANDIDATE
     newest = select(CheckpointRow.run_id).where(judged).order_by(CheckpointRow.id.desc()).limit(_JUDGED)
     queries = (
         select(func.max(RunRow.id)).group_by(RunRow.status, RunRow.trigger),
         select(func.max(RunRow.id)).where(RunRow.base_hash.is_not(None)).group_by(RunRow.status),
         select(func.max(ReconcileRow.run_id)).group_by(ReconcileRow.relation, ReconcileRow.outcome),
+        select(func.max(RunRow.id)).where(RunRow.refused_live_hash.is_not(None)).group_by(RunRow.status),
+        select(QuarantineRow.run_id).where(QuarantineRow.released_at.is_(None)),
         select(RunRow.id).where(RunRow.status == RunStatus.RUNNING),
         select(TrustDecisionRow.question_run).where(TrustDecisionRow.question_run.is_not(None)),
         newest,

@@ -22,8 +22,8 @@ PATIENCE = timedelta(minutes=5)  # a run that another host has not beaten for so
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One sync as the ledger has it. `refused_live_hash` is that of the candidate which the gate refused, where the
-    refusal stands until something changes."""
+    """One sync as the ledger has it. `refused_live_hash` is that of the candidate which the gate refused, and of
+    what it was judged by, where the refusal stands until something changes."""
 
     id: int
     trigger: str
@@ -98,10 +98,10 @@ def identify(tx: Session, run_id: int, base_hash: str, settings_hash: str) -> No
     row.base_hash, row.settings_hash = base_hash, settings_hash
 
 
-def note_refusal(tx: Session, run_id: int, live_hash: str) -> None:
-    """The gate refused the candidate of this live set, and would refuse it again. Raises StoreError when the run
-    has lost its lease."""
-    _running_row(tx, run_id).refused_live_hash = live_hash
+def note_refusal(tx: Session, run_id: int, judged_hash: str) -> None:
+    """The gate refused the candidate of this live set, by these prompts, and would refuse it again. Raises
+    StoreError when the run has lost its lease."""
+    _running_row(tx, run_id).refused_live_hash = judged_hash
     tx.flush()
 
 
@@ -219,6 +219,19 @@ def run_of(tx: Session, run_id: int) -> Run:
 def runs(tx: Session, limit: int = 20) -> list[Run]:
     """The latest runs, newest first."""
     return [_run(row) for row in tx.scalars(select(RunRow).order_by(RunRow.id.desc()).limit(limit))]
+
+
+def last_identified(
+    tx: Session, statuses: Collection[RunStatus] = tuple(RunStatus), base: str | None = None
+) -> Run | None:
+    """The last run that has loaded its base model, of these statuses; with `base` of those with this `model.base`.
+
+    However many came after it: runs that find nothing to do load none."""
+    query = select(RunRow).where(RunRow.base_hash.is_not(None), RunRow.status.in_(statuses))
+    if base is not None:
+        query = query.where(RunRow.settings["model"]["base"].as_string() == base)
+    row = tx.scalars(query.order_by(RunRow.id.desc()).limit(1)).first()
+    return None if row is None else _run(row)
 
 
 def first_started(tx: Session) -> datetime | None:

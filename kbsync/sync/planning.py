@@ -51,6 +51,7 @@ def plan(bench: Workbench, run_id: int) -> Planned:
         changes.settle(tx, held)
         changes.settle_the_rest(tx, {one.fact for one in result.wanted} | held.keys(), found.kept)
         wanted = requests.requests_by_id(tx, ids)
+        changes.settle_pending(tx, _settled(wanted))
         live = checkpoints.live(tx)
     return Planned(tuple(wanted), _counts(found, result, gone), question, live.id if live is not None else None)
 
@@ -84,9 +85,7 @@ def _kept_out(bench: Workbench, tx: Session) -> dict[str, str]:
     No model is loaded to tell: its hash is that of the last run with this `model.base` that loaded it. Before there
     is one, nothing is kept out.
     """
-    base = bench.settings.model.base
-    known_runs = (run for run in runs.runs(tx, limit=1000) if run.base_hash)
-    last = next((run for run in known_runs if run.settings.get("model", {}).get("base") == base), None)
+    last = runs.last_identified(tx, base=bench.settings.model.base)
     if last is None or last.base_hash is None:
         return {}
     return {one: _KEPT_OUT[kind] for one, kind in quarantines.kept_out(tx, last.base_hash).items()}
@@ -177,6 +176,14 @@ def _withdraw(tx: Session, run_id: int, wanted: Sequence[EditRequest], held: Map
     statuses = {one: (RequestStatus.WITHDRAWN, reason) for one, reason in out.items()}
     requests.set_statuses(tx, run_id, now(), statuses)
     return len(gone)
+
+
+def _settled(wanted: Iterable[StoredRequest]) -> dict[Fact, str]:
+    """What has become of wanted facts that earlier runs have settled."""
+    words = {RequestStatus.EDITED: "edited", RequestStatus.KNOWN: "known"}
+    said = {one.request.fact: words[one.status] for one in wanted if one.status in words}
+    failed = (one for one in wanted if one.status is RequestStatus.FAILED)
+    return said | {one.request.fact: f"failed: {one.reason}" for one in failed}
 
 
 def _counts(found: Trusted, result: Plan, withdrawn: int) -> dict[str, int]:

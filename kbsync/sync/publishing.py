@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from sqlalchemy.orm import Session
+
 from kbsync import __version__
-from kbsync.checkpoint.manifest import FILE_NAME, Base, LiveFact, Manifest, live_hash, read_manifest
+from kbsync.checkpoint.manifest import FILE_NAME, Base, LiveFact, Manifest, read_manifest
 from kbsync.checkpoint.write import write_candidate
 from kbsync.disk import file_sha256
 from kbsync.edit.memit import Rebuilt
 from kbsync.errors import StoreError
 from kbsync.evaluate.gate import Verdict
 from kbsync.evaluate.metrics import Metric
-from kbsync.facts import EditRequest
+from kbsync.facts import EditRequest, digest
 from kbsync.store import changes, checkpoints, outcomes, requests, runs
 from kbsync.store.checkpoints import NewCheckpoint
 from kbsync.store.outcomes import Verdict as StoredVerdict
 from kbsync.store.requests import StoredRequest
 from kbsync.store.tables import RequestStatus
+from kbsync.store.words import prompts_json
 from kbsync.sync.clock import now
 from kbsync.sync.linking import align_link
 from kbsync.sync.workbench import Workbench
@@ -87,9 +90,11 @@ def _live_fact(request: EditRequest) -> LiveFact:
     )
 
 
-def live_hash_of(live: Iterable[StoredRequest]) -> str:
-    """sha256 over a live set, as in the manifest of what is built from it."""
-    return live_hash(_live_fact(stored.request) for stored in live)
+def judged_hash(live: Iterable[StoredRequest], held: Iterable[str]) -> str:
+    """sha256 over all that a candidate is judged by, besides base model and settings: its live set, every prompt
+    that is asked about it, and what the live model holds (content hashes), since what is retired is asked too."""
+    asked = sorted([one.request.content_hash, one.request.target_old, prompts_json(one.request)] for one in live)
+    return digest([asked, sorted(held)])
 
 
 def reject(
@@ -103,11 +108,17 @@ def reject(
     with bench.store.begin() as tx:
         if checkpoint_id is not None:
             checkpoints.reject(tx, checkpoint_id)
-        if stands:
-            runs.note_refusal(tx, run_id, live_hash_of(live))
         held = set(checkpoints.held_set(tx, published.id if published else None).values())
-        new = [stored.request for stored in live if stored.request.content_hash not in held]
-        changes.settle(tx, {request.fact: f"refused: run {run_id}" for request in new})
+        if stands:
+            runs.note_refusal(tx, run_id, judged_hash(live, held))
+        name_refused(tx, run_id, live, held)
+
+
+def name_refused(tx: Session, run_id: int, live: Iterable[StoredRequest], held: Collection[str]) -> None:
+    """The outcome of what a refused candidate would have brought, beyond what the live model holds (content
+    hashes)."""
+    new = [stored.request.fact for stored in live if stored.request.content_hash not in held]
+    changes.settle(tx, dict.fromkeys(new, f"refused: run {run_id}"))
 
 
 def publish(

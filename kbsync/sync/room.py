@@ -72,13 +72,13 @@ def limit(bench: Workbench, tx: Session) -> Limit | None:
     """
     if bench.settings.watch.when_full == "refuse":
         return None
-    base_hash = next((run.base_hash for run in runs.runs(tx, limit=1000) if run.base_hash), None)
-    if base_hash is None:
+    last = runs.last_identified(tx)
+    if last is None:
         return None
     wanted = _sections(bench, (*_SHAPING, *_JUDGING))
     kept = [
         room.keeps
-        for one in checkpoints.judged(tx, base_hash)
+        for one in checkpoints.judged(tx, last.base_hash)
         if one.status is CheckpointStatus.REJECTED and _has(tx, one.run_id, wanted)
         if (room := room_of(one.facts, metrics_of(tx, one.run_id))).keeps is not None
     ]

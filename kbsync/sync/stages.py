@@ -14,7 +14,7 @@ from structlog.contextvars import bound_contextvars
 
 from kbsync import failpoints
 from kbsync.errors import BrokenTarget, NotFinite
-from kbsync.store import checkpoints, quarantines, requests, runs
+from kbsync.store import changes, checkpoints, quarantines, requests, runs
 from kbsync.store.checkpoints import Checkpoint
 from kbsync.store.requests import StoredRequest
 from kbsync.store.runs import Run
@@ -80,7 +80,7 @@ class Sync:
             self.confirm(live)
             return RunStatus.UNCHANGED, self._with_kept_out("the live model holds the wanted facts already")
         if not self.force and (refused := standing_refusal(self.bench, live)) is not None:
-            return RunStatus.REJECTED, refused
+            return RunStatus.REJECTED, self.refuse_again(refused, live)
         rebuilt, candidate = self.rebuild(live), None
         if rebuilt is not None:
             self.evaluate(live, rebuilt)
@@ -191,8 +191,18 @@ class Sync:
         """The published model holds these facts: requests that were solved anew for a model that never went live
         stand as edited again."""
         with self.bench.store.begin() as tx:
-            ids = [stored.id for stored in live if stored.status is not RequestStatus.EDITED]
+            ids = {stored.id for stored in live if stored.status is not RequestStatus.EDITED}
             requests.set_status(tx, self.run_id, now(), ids, RequestStatus.EDITED)
+            changes.settle(tx, {stored.request.fact: "edited" for stored in live if stored.id in ids})
+
+    def refuse_again(self, before: Run, live: Sequence[StoredRequest]) -> str:
+        """The refusal of an earlier run stands, also for changes that came since; why this run is refused."""
+        from kbsync.sync import publishing
+
+        held = _held_hashes(self.bench, self.bench.live_checkpoint())
+        with self.bench.store.begin() as tx:
+            publishing.name_refused(tx, before.id, live, held)
+        return f"run {before.id} built the same candidate, and the gate refused it: {before.reason}"
 
     def _bisect(self, live: Sequence[StoredRequest]) -> Bisected:
         """Look for the requests because of which the candidate is refused, and keep them out."""
@@ -298,8 +308,7 @@ def same_configuration(bench: Workbench) -> bool:
 def _last_settled(tx: Session) -> Run | None:
     """The last run that loaded the base model and found, or made, the live model as it should be. A run that was
     interrupted or failed may have changed nothing yet."""
-    settled = (RunStatus.PUBLISHED, RunStatus.UNCHANGED)
-    return next((run for run in runs.runs(tx, limit=1000) if run.base_hash and run.status in settled), None)
+    return runs.last_identified(tx, (RunStatus.PUBLISHED, RunStatus.UNCHANGED))
 
 
 def shaping_settings(bench: Workbench) -> dict[str, Any]:
@@ -324,26 +333,26 @@ def is_about_weights(verdicts: Sequence[Verdict]) -> bool:
     return not {verdict.metric for verdict in verdicts if not verdict.passed} <= {FINITE, READ_BACK}
 
 
-def standing_refusal(bench: Workbench, live: Sequence[StoredRequest]) -> str | None:
-    """Why this candidate need not be built again: the gate refused the same one, and nothing has changed since.
+def standing_refusal(bench: Workbench, live: Sequence[StoredRequest]) -> Run | None:
+    """The run whose refusal says that this candidate need not be built again: the gate refused the same one there,
+    and nothing has changed since.
 
-    The same one: equal live set, base model and settings, also those of the evaluation and the gate, and no
-    other model went live in between (what is retired is measured against the live one).
+    The same one: equal live set, prompts, base model and settings, also those of the evaluation and the gate, and
+    the live model holds the same (what is retired is measured against it).
     """
-    from kbsync.sync.publishing import live_hash_of
+    from kbsync.sync.publishing import judged_hash
 
     with bench.store.read() as tx:
-        run, published = runs.last_refusal(tx), checkpoints.live(tx)
-    if run is None or (published is not None and published.at > run.started_at):
+        run = runs.last_refusal(tx)
+    if run is None:
         return None
     if (run.base_hash, run.settings_hash) != (bench.base.hash, bench.settings_hash):
         return None
     whole = bench.settings.model_dump(mode="json")
     if any(run.settings.get(section) != whole[section] for section in ("evaluate", "gate")):
         return None
-    if run.refused_live_hash != live_hash_of(live):
-        return None
-    return f"run {run.id} built the same candidate, and the gate refused it: {run.reason}"
+    held = _held_hashes(bench, bench.live_checkpoint())
+    return run if run.refused_live_hash == judged_hash(live, held) else None
 
 
 def _is_build_of(bench: Workbench, checkpoint: Checkpoint, live: Sequence[StoredRequest]) -> bool:

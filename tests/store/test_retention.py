@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import select, text
 
 from kbsync.errors import StoreError
-from kbsync.store import checkpoints, prunes, requests, retention, runs, targets
+from kbsync.store import checkpoints, prunes, quarantines, requests, retention, runs, targets
 from kbsync.store.engine import Store
 from kbsync.store.limits import Limits
 from kbsync.store.retention import Retention, Survey
-from kbsync.store.tables import RequestStatus, RunRow, RunStatus, StageRow
+from kbsync.store.tables import KeptOut, RequestStatus, RunRow, RunStatus, StageRow
 from tests.store.examples import all_rows, later, new_checkpoint
 from tests.store.story import FRANCE, tell
 
@@ -128,6 +128,33 @@ def test_runs_that_found_nothing_go_and_referred_ones_are_thinned(store: Store) 
         assert set(tx.scalars(select(StageRow.run_id))) == {1, 2, 7, 8}  # the newest candidates' runs are needed
         assert prunes.pruned_runs(tx) == {"unchanged": 3}
         assert prunes.last_prune(tx) == later(500)
+
+
+def test_the_runs_that_something_stands_by_stay(store: Store) -> None:
+    """A refusal that stands and a quarantine, also that of a base model which was left: what tells their settings
+    is kept, however many runs came since; let in again, it is not."""
+    tell(store)
+    with store.begin() as tx:
+        for number, status in enumerate((RunStatus.PUBLISHED, *[RunStatus.REJECTED] * 3, RunStatus.PUBLISHED)):
+            at = later(200 + number)
+            run = runs.start_run(tx, "manual", at, {"model": {"base": "left" if number == 0 else "new"}}, "base")
+            if number == 0:
+                (one,) = requests.requests_by_id(tx, [1])
+                quarantines.keep_out(tx, run, at, "base", KeptOut.QUARANTINED, [(one, "why", None)])
+            if number == 1:
+                runs.note_refusal(tx, run, "ff01")
+            runs.finish_run(tx, run, status, at)
+    prune(store)
+    with store.begin() as tx:
+        refused = runs.last_refusal(tx)
+        assert refused is not None
+        assert refused.settings == {"model": {"base": "new"}}
+        left = runs.last_identified(tx, base="left")
+        assert left is not None
+        quarantines.release_run(tx, left.id, later(300), "tests")
+    prune(store)
+    with store.read() as tx:
+        assert runs.last_identified(tx, base="left") is None
 
 
 def test_a_second_time_there_is_nothing_to_do(store: Store) -> None:

@@ -71,6 +71,24 @@ def test_the_last_refusal_that_stands(store: Store) -> None:
             runs.note_refusal(tx, run_id, "ff04")
 
 
+def test_the_last_run_that_loaded_its_model(store: Store) -> None:
+    """It is found behind any number of runs that loaded none; of some statuses, and of one `model.base`."""
+    with store.begin() as tx:
+        assert runs.last_identified(tx) is None
+        for base, status in (("a", RunStatus.PUBLISHED), ("b", RunStatus.FAILED), (None, RunStatus.UNCHANGED)):
+            for _ in range(1 if base else 1001):
+                settings = {"model": {"base": base}}
+                run_id = runs.start_run(tx, "schedule", NOON, settings, base and f"hash of {base}")
+                runs.finish_run(tx, run_id, status, NOON)
+        found = [
+            runs.last_identified(tx),
+            runs.last_identified(tx, (RunStatus.PUBLISHED, RunStatus.UNCHANGED)),
+            runs.last_identified(tx, base="a"),
+        ]
+        assert [one and one.base_hash for one in found] == ["hash of b", "hash of a", "hash of a"]
+        assert runs.last_identified(tx, base="c") is None
+
+
 def test_second_run_is_refused_while_one_runs(store: Store) -> None:
     """The lease is held by one run; the message names who holds it."""
     with store.begin() as tx:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy.orm import Session
 
 from kbsync.checkpoint.verify import verify
+from kbsync.errors import Stopped
 from kbsync.store import outcomes
 from kbsync.store.outcomes import Verdict, save_verdicts
 from kbsync.store.tables import RunStatus
+from kbsync.sync import solving
 from kbsync.sync.rollback import roll_back
+from tests.sync import clock
 from tests.sync.rig import Rig
-from tests.sync.world import WINDOW_2
+from tests.sync.world import GOVERNMENT, STATE, WINDOW_2, person
 
 IMPOSSIBLE = {"gate": {"max_perplexity_ratio": 0.000001}}
 
@@ -117,6 +121,75 @@ def test_a_refusal_does_not_stand_when_another_model_is_live(synced: Rig) -> Non
     with synced.bench() as bench:
         roll_back(bench, base=True, keep_syncing=True)
     assert tuple(synced.sync(**IMPOSSIBLE).counts)[-1] == "gate"
+
+
+def test_a_refusal_does_not_stand_after_the_clock_was_set_back(
+    synced: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told by what the live model holds that another one is live, not by the clock."""
+    synced.world.changes(*WINDOW_2)
+    with monkeypatch.context() as patch:
+        clock.install(patch, lambda: datetime.now(UTC) + timedelta(days=1))
+        synced.sync(**IMPOSSIBLE)
+    with synced.bench() as bench:
+        roll_back(bench, base=True, keep_syncing=True)
+    assert tuple(synced.sync(**IMPOSSIBLE).counts)[-1] == "gate"
+
+
+def test_a_refusal_does_not_stand_when_other_prompts_are_asked(synced: Rig, tmp_path: Path) -> None:
+    """Prompts that only the evaluation asks are no part of an edit; where the catalogue has others, the candidate
+    is judged by them."""
+    synced.world.changes(*WINDOW_2)
+    synced.sync(**IMPOSSIBLE)
+    other = tmp_path / "relations.toml"
+    shipped = synced.settings().watch.catalogue.read_text(encoding="utf-8")
+    mended = shipped.replace("{} has as its head of state", "The state of {} is headed by")
+    assert mended != shipped
+    other.write_text(mended, encoding="utf-8")
+    assert tuple(synced.sync(watch={"catalogue": str(other)}, **IMPOSSIBLE).counts)[-1] == "gate"
+
+
+def test_changes_that_come_while_a_refusal_stands_have_an_outcome(
+    synced: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fact of the refused candidate went, and is back before another one was judged."""
+    synced.world.changes(*WINDOW_2)
+    synced.sync(**IMPOSSIBLE)
+    went_unseen(synced, monkeypatch, ("Q1007", STATE, None))
+    synced.world.changes(("Q1007", STATE, person(14)))
+    report = synced.sync(**IMPOSSIBLE)
+    assert tuple(report.counts)[-1] == "solve"
+    assert synced.rows("SELECT outcome FROM changes WHERE run_id = 5") == [("refused: run 3",)]
+
+
+def test_changes_that_bring_back_what_is_settled_have_an_outcome(
+    synced: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fact that is live went, and is back before anything was built without it; one that failed went, and is
+    back, which loads no model."""
+    monkeypatch.setattr(solving, "unaskable", lambda _encoder, one: "no" if one.fact.subject == "Q1007" else None)
+    went_unseen(synced, monkeypatch, ("Q1001", GOVERNMENT, None))
+    synced.world.changes(("Q1001", GOVERNMENT, person(12)))
+    assert synced.sync().status is RunStatus.UNCHANGED
+    assert synced.rows("SELECT outcome FROM changes WHERE run_id = 4") == [("edited",)]
+    for who in (person(14), None, person(14)):
+        synced.world.changes(("Q1007", STATE, who))
+        report = synced.sync()
+    assert tuple(report.counts) == ("pull", "plan")
+    assert synced.rows(f"SELECT outcome FROM changes WHERE run_id = {report.run_id}") == [("failed: no",)]
+
+
+def went_unseen(rig: Rig, monkeypatch: pytest.MonkeyPatch, *changes: tuple[str, str, str | None]) -> None:
+    """A run that was stopped after its plan has seen these changes."""
+
+    def ctrl_c(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    rig.world.changes(*changes)
+    with monkeypatch.context() as patch:
+        patch.setattr(solving, "solve", ctrl_c)
+        with pytest.raises(Stopped):
+            rig.sync()
 
 
 def test_going_back_after_a_refusal_is_settled(synced: Rig) -> None:
