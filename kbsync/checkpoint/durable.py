@@ -12,6 +12,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,14 +23,16 @@ from kbsync.errors import CheckpointError
 
 TEMPORARY = ".tmp-"
 LOCK = ".lock"
+_LOOK_S = 0.2  # between two looks whether another writer is done
 
 
 @contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
+def only_writer(folder: Path, wait_s: float = 0.0) -> Iterator[None]:
     """Hold the lock of `folder`, which is made when it is missing, and sweep it before and after.
 
     The kernel drops the lock with its process, so a killed writer never blocks the next one.
-    Raises CheckpointError when another process is writing there, or the folder can't be used.
+    Raises CheckpointError when another process is writing there, for `wait_s` seconds more, or the folder can't be
+    used.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,10 +40,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise CheckpointError(f"{folder} can't be written to: {error.strerror}") from None
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise CheckpointError(f"another kbsync is writing to {folder}; wait for it or stop it") from None
+        _lock(handle, folder, time.monotonic() + wait_s)
         sweep(folder)
         try:
             yield
@@ -48,6 +48,18 @@ def only_writer(folder: Path) -> Iterator[None]:
             sweep(folder)  # what was replaced or pruned, and what a failed step could not put back
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, folder: Path, until: float) -> None:
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() >= until:
+                raise CheckpointError(f"another kbsync is writing to {folder}; wait for it or stop it") from None
+            time.sleep(_LOOK_S)
+        else:
+            return
 
 
 def temporary(folder: Path, name: str) -> Path:

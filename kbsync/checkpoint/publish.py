@@ -23,8 +23,9 @@ def check_name(name: str) -> None:
         raise CheckpointError(f"{name!r} can't name a checkpoint: use letters, digits, '.', '_' and '-'")
 
 
-def publish(folder: Path, name: str, checked: bool = False) -> None:
-    """Make `folder/name` the live checkpoint. `checked`: it was just found to be whole.
+def publish(folder: Path, name: str, checked: bool = False, wait_s: float = 0.0) -> None:
+    """Make `folder/name` the live checkpoint. `checked`: it was just found to be whole. `wait_s`: seconds that
+    another writer of the folder is waited for.
 
     Raises CheckpointError, and leaves the old one live, when it is not whole or the disk fails.
     """
@@ -35,14 +36,14 @@ def publish(folder: Path, name: str, checked: bool = False) -> None:
         problems = verify(folder / name)
         if problems:
             raise CheckpointError(f"{name} is not published: {problems[0]}")
-    with durable.only_writer(folder):
+    with durable.only_writer(folder, wait_s):
         _point(folder, name)
 
 
-def unpublish(folder: Path) -> None:
+def unpublish(folder: Path, wait_s: float = 0.0) -> None:
     """Make the base model live again; nothing to do when it is. Raises CheckpointError when the disk fails."""
     if (folder / LIVE).is_symlink():
-        with durable.only_writer(folder):
+        with durable.only_writer(folder, wait_s):
             _point(folder, None)
 
 

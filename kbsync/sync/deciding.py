@@ -11,28 +11,30 @@ from sqlalchemy.orm import Session
 from kbsync.errors import ConfigError
 from kbsync.store import asides, quarantines, trust
 
-_DIGITS = 18  # of an id or a run at most
+_LARGEST = 2**31 - 1  # id that a store has
+
+
+def _number(digits: str) -> int | None:
+    """The number in an id, or of a run; None when it is none, or larger than any can be."""
+    if not (digits.isascii() and digits.isdecimal()) or len(digits) > len(str(_LARGEST)):
+        return None
+    return number if (number := int(digits)) <= _LARGEST else None
 
 
 def held_id(text: str) -> int | None:
     """The number of `h12`; None when it is no such id."""
-    return number(text[1:]) if text[:1] in ("h", "H") else None
-
-
-def number(text: str) -> int | None:
-    """The number that a text is; None for anything else, and for what no database counts to."""
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= _DIGITS else None
+    return _number(text[1:]) if text[:1] in ("h", "H") else None
 
 
 def approve(tx: Session, ids: Iterable[str], by: str, why: str | None, at: datetime) -> list[dict[str, Any]]:
     """Let held changes (`h12`) or what a run asked about (`42`) go on; all of them, or none. Raises ConfigError."""
     done: list[dict[str, Any]] = []
     for one in dict.fromkeys(ids):
-        held, run = held_id(one), number(one)
-        if held is not None:
-            told = trust.decide(tx, held, True, by, why, at)
+        number = held_id(one)
+        if number is not None:
+            told = trust.decide(tx, number, True, by, why, at)
             done.append({"id": one, "fact": told.fact, "way": told.way})
-        elif run is not None:
+        elif (run := _number(one)) is not None:
             done.append({"run": run, "changes": trust.approve_run(tx, run, by, why, at)})
         else:
             raise ConfigError(f"{one!r} is neither an id such as h12 nor the number of a run")
@@ -43,10 +45,10 @@ def reject(tx: Session, ids: Iterable[str], by: str, why: str | None, at: dateti
     """Keep held changes out for good; all of them, or none. Raises ConfigError."""
     done: list[dict[str, Any]] = []
     for one in dict.fromkeys(ids):
-        held = held_id(one)
-        if held is None:
+        number = held_id(one)
+        if number is None:
             raise ConfigError(f"{one!r} is not an id such as h12; `kbsync held` lists them")
-        told = trust.decide(tx, held, False, by, why, at)
+        told = trust.decide(tx, number, False, by, why, at)
         done.append({"id": one, "fact": told.fact, "way": told.way})
     return done
 
@@ -56,14 +58,14 @@ def release(tx: Session, ids: Iterable[str], by: str, at: datetime) -> list[dict
     (`a3`) or all of that (`rollback`); all of them, or none. Raises ConfigError."""
     done: list[dict[str, Any]] = []
     for one in dict.fromkeys(ids):
-        letter, own, run = one[:1].lower(), number(one[1:]), number(one)
-        if one == "rollback" or (letter == "a" and own is not None):
-            ended = asides.release_all(tx, at, by) if own is None else asides.release(tx, [own], at, by)
+        letter, number = one[:1].lower(), _number(one[1:])
+        if one == "rollback" or (letter == "a" and number is not None):
+            ended = asides.release_all(tx, at, by) if number is None else asides.release(tx, [number], at, by)
             done += [{"id": f"a{row.id}", "fact": row.fact, "kind": "rolled back"} for row in ended]
             continue
-        if letter == "q" and own is not None:
-            let_in = quarantines.release(tx, [own], at, by)
-        elif run is not None:
+        if letter == "q" and number is not None:
+            let_in = quarantines.release(tx, [number], at, by)
+        elif (run := _number(one)) is not None:
             let_in = quarantines.release_run(tx, run, at, by)
         else:
             raise ConfigError(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -19,7 +20,10 @@ from kbsync.sync.clock import now
 
 log = structlog.get_logger("kbsync")
 
+_BORN = now()  # whoever had this process's id on this host before then is gone: in a container all have the same
 _BEAT_S = 10.0
+_AGAIN_S = 1.0  # until a beat that the store did not take is tried again
+_BUSY_S = 1.0  # who waits for so long to write was kept waiting by a writer that keeps the leader from beating too
 _JOIN_S = 3.0  # a beat that hangs in a store that is gone keeps nobody from ending
 
 
@@ -29,6 +33,7 @@ class Leadership:
     def __init__(self, store: Store, stop: threading.Event) -> None:
         self._store, self._stop = store, stop
         self._daemon_id = 0
+        self._fence: Fence | None = None
         self._next_run: datetime | None = None
         self._beat_now = threading.Event()
         self.lost: LeaseHeld | None = None
@@ -36,8 +41,11 @@ class Leadership:
     def take(self) -> Fence:
         """Take the leader's lease. Raises LeaseHeld while another daemon is up. What the one before has left
         running is over: its writes are refused from now on."""
+        asked = time.monotonic()
         with self._store.begin() as tx:
-            others = [d for d in daemons.up(tx, now()) if _alive(d)]
+            busy = time.monotonic() - asked > _BUSY_S
+            patience = timedelta.max if busy else daemons.PATIENCE
+            others = [d for d in daemons.up(tx, now(), patience) if _alive(d)]
             if others:
                 raise LeaseHeld(
                     f"a daemon runs on this store already (pid {others[0].pid} on {others[0].host}); stop it "
@@ -45,7 +53,7 @@ class Leadership:
                 )
             gone = daemons.displace(tx, now())
             runs.interrupt_stale_runs(tx, now(), gone=[(one.host, one.pid) for one in gone])
-            fence = leases.take(tx, leases.LEADER)
+            self._fence = fence = leases.take(tx, leases.LEADER)
             self._daemon_id = daemons.start(tx, socket.gethostname(), os.getpid(), now())
         log.info("daemon started", daemon=self._daemon_id, pid=os.getpid(), epoch=fence.epoch)
         return fence
@@ -91,22 +99,26 @@ class Leadership:
             self._beat_now.set()
 
     def see(self) -> None:
-        """End this daemon when another one has taken over."""
+        """End this daemon when another one has taken over. That its run's lease was taken is no matter of its own:
+        the run ends, and the daemon goes on."""
         try:
-            with suppress(StoreError), self._store.begin():
-                pass  # that it begins is what is asked
+            with suppress(StoreError), self._store.read() as tx:
+                leases.check(tx, [self._fence] if self._fence is not None else [])
         except LeaseHeld as error:
             self._give_up(error)
 
     def _beat(self) -> None:
         while True:
             self._beat_now.clear()
+            pause_s = _BEAT_S
             try:
-                with suppress(StoreError), self._store.begin() as tx:
+                with self._store.begin() as tx:
                     daemons.beat(tx, self._daemon_id, now(), self._next_run)
-            except LeaseHeld as error:
-                self._give_up(error)
-            self._beat_now.wait(_BEAT_S)
+            except LeaseHeld:
+                self.see()
+            except StoreError:  # a writer that takes long, or a server that is gone
+                pause_s = _AGAIN_S
+            self._beat_now.wait(pause_s)
             if self._stop.is_set():
                 return
 
@@ -118,5 +130,9 @@ class Leadership:
 
 
 def _alive(daemon: daemons.Daemon) -> bool:
-    """Another host's daemon is believed; one of this host must have a process."""
-    return daemon.host != socket.gethostname() or runs.process_alive(daemon.pid)
+    """Another host's daemon is believed; one of this host must have a process, and not have had ours before us."""
+    if daemon.host != socket.gethostname():
+        return True
+    if daemon.pid == os.getpid():
+        return daemon.started_at >= _BORN
+    return runs.process_alive(daemon.pid)

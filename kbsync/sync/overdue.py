@@ -41,9 +41,10 @@ def last_reconcile(tx: Session) -> datetime | None:
 
 
 def prune_overdue(store: Store, every: timedelta, at: datetime) -> bool:
-    """Whether it is time to prune: never when `every` is 0, else so long after the last time, whoever pruned."""
+    """Whether it is time to prune: never when `every` is 0, else so long after the last time, whoever pruned. One
+    that is yet to come was before the clock was set back."""
     if not every:
         return False
     with store.read() as tx:
         last = prunes.last_prune(tx)
-    return last is None or last + every <= at
+    return last is None or not last <= at < last + every

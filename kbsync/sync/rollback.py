@@ -14,6 +14,8 @@ from kbsync.sync.clock import now
 from kbsync.sync.linking import align_link
 from kbsync.sync.workbench import Workbench
 
+_WAIT_S = 60.0  # for a run that writes its candidate
+
 
 @dataclass(frozen=True, slots=True)
 class RolledBack:
@@ -32,8 +34,9 @@ def roll_back(
     In what it differs from the model that was left is set aside, so that the next sync leaves it as it is; with
     `keep_syncing` it is not, and what was set aside before is no more: the next sync publishes what the facts want.
 
-    Raises StoreError when there is nothing to go back to, and CheckpointError when its files are damaged. Every
-    byte of the files is compared with what was written; what they say is checked whenever they are loaded.
+    Raises StoreError when there is nothing to go back to, and CheckpointError when its files are damaged, or when
+    it went back and only the link could not follow. Every byte of the files is compared with what was written; what
+    they say is checked whenever they are loaded.
     """
     with bench.store.read() as tx:
         target = checkpoints.checkpoint_named(tx, to).id if to is not None else None
@@ -49,7 +52,14 @@ def roll_back(
             left = _id(before) if before is not None else None
             found, ended = asides.set_aside(tx, publication.id, now(), by, left, _id(publication))
             done = RolledBack(publication, tuple(found), ended)
-    align_link(bench, checked=True)
+    try:
+        align_link(bench, checked=True, wait_s=_WAIT_S)
+    except CheckpointError as error:
+        name = publication.checkpoint.name if publication.checkpoint is not None else "the base model"
+        raise CheckpointError(
+            f"{name} is live now, but the link could not follow: {error}. The next sync puts the link right; don't "
+            "roll back a second time"
+        ) from None
     return done
 
 

@@ -163,3 +163,4 @@ def test_the_daemon_prunes_once_a_day(synced: Rig) -> None:
         assert last is not None
         assert not prune_overdue(store, day, last + day - timedelta(seconds=1))
         assert prune_overdue(store, day, last + day)
+        assert prune_overdue(store, day, last - timedelta(days=300)), "the clock was set back since"

@@ -6,15 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kbsync.errors import StoreError
+from kbsync.checkpoint import durable
+from kbsync.checkpoint import publish as links
+from kbsync.errors import CheckpointError, StoreError
 from kbsync.store import asides
 from kbsync.store.tables import RunStatus
-from kbsync.sync import publishing
+from kbsync.sync import publishing, rollback
 from kbsync.sync.clock import now
 from kbsync.sync.rollback import RolledBack, roll_back
 from kbsync.sync.workbench import Workbench
@@ -155,6 +159,39 @@ def test_a_run_that_planned_before_publishes_nothing(twice: Rig, monkeypatch: py
     assert twice.sync().status is RunStatus.PUBLISHED
     live = dict(twice.rows(LIVE))
     assert (live["Q1001"], live["Q1009"]) == ("Mina", "Uwe")
+
+
+def test_a_rollback_while_a_run_moves_the_link(twice: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the moment between the run's row and its link: the link leads where the store says, in the end."""
+    publish = links.publish
+
+    def roll_back_meanwhile(*words: Any) -> None:
+        monkeypatch.setattr(links, "publish", publish)
+        back(twice)
+        publish(*words)
+
+    twice.world.changes(("Q1009", STATE, person(20)))
+    monkeypatch.setattr(links, "publish", roll_back_meanwhile)
+    assert twice.sync().status is RunStatus.PUBLISHED
+    assert twice.published() == twice.link() == "sync-000003"
+
+
+def test_a_rollback_waits_for_who_writes_files(twice: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that writes its candidate has the folder's lock. One that keeps it for too long is named, with what is
+    live: who reads that does not go back a second time."""
+    with durable.only_writer(twice.checkpoints):
+        monkeypatch.setattr(rollback, "_WAIT_S", 0.1)
+        with pytest.raises(CheckpointError, match="sync-000002 is live now, but the link could not follow"):
+            back(twice)
+    assert (twice.published(), twice.link()) == ("sync-000002", "sync-000003")
+    monkeypatch.setattr(rollback, "_WAIT_S", 20.0)
+    with durable.only_writer(twice.checkpoints):
+        forward = threading.Thread(target=back, args=(twice, "sync-000003"))
+        forward.start()
+        while forward.is_alive() and twice.published() != "sync-000003":
+            time.sleep(0.05)
+    forward.join()
+    assert twice.link() == "sync-000003"
 
 
 def test_going_back_imports_no_torch() -> None:
