@@ -252,7 +252,7 @@ def _needed_runs(tx: Session) -> set[int]:
         select(func.max(RunRow.id)).group_by(RunRow.status, RunRow.trigger),
         select(func.max(RunRow.id)).where(RunRow.base_hash.is_not(None)).group_by(RunRow.status),
         select(func.max(ReconcileRow.run_id)).group_by(ReconcileRow.relation, ReconcileRow.outcome),
-        select(func.max(RunRow.id)).where(RunRow.refused_live_hash.is_not(None)).group_by(RunRow.status),
+        select(func.max(RunRow.id)).where(RunRow.refused_hash.is_not(None)).group_by(RunRow.status),
         select(QuarantineRow.run_id).where(QuarantineRow.released_at.is_(None)),
         select(RunRow.id).where(RunRow.status == RunStatus.RUNNING),
         select(TrustDecisionRow.question_run).where(TrustDecisionRow.question_run.is_not(None)),

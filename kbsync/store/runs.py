@@ -22,7 +22,7 @@ PATIENCE = timedelta(minutes=5)  # a run that another host has not beaten for so
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One sync as the ledger has it. `refused_live_hash` is that of the candidate which the gate refused, and of
+    """One sync as the ledger has it. `refused_hash` is that of the candidate which the gate refused, and of
     what it was judged by, where the refusal stands until something changes."""
 
     id: int
@@ -38,7 +38,7 @@ class Run:
     base_hash: str | None
     settings_hash: str | None
     settings: Mapping[str, Any]
-    refused_live_hash: str | None = None
+    refused_hash: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def identify(tx: Session, run_id: int, base_hash: str, settings_hash: str) -> No
 def note_refusal(tx: Session, run_id: int, judged_hash: str) -> None:
     """The gate refused the candidate of this live set, by these prompts, and would refuse it again. Raises
     StoreError when the run has lost its lease."""
-    _running_row(tx, run_id).refused_live_hash = judged_hash
+    _running_row(tx, run_id).refused_hash = judged_hash
     tx.flush()
 
 
@@ -109,7 +109,7 @@ def last_refusal(tx: Session) -> Run | None:
     """The last run whose refusal stands."""
     row = tx.scalars(
         select(RunRow)
-        .where(RunRow.status == RunStatus.REJECTED, RunRow.refused_live_hash.is_not(None))
+        .where(RunRow.status == RunStatus.REJECTED, RunRow.refused_hash.is_not(None))
         .order_by(RunRow.id.desc())
         .limit(1)
     ).first()
@@ -280,5 +280,5 @@ def _run(row: RunRow) -> Run:
         base_hash=row.base_hash,
         settings_hash=row.settings_hash,
         settings=row.settings,
-        refused_live_hash=row.refused_live_hash,
+        refused_hash=row.refused_hash,
     )

@@ -352,7 +352,7 @@ def standing_refusal(bench: Workbench, live: Sequence[StoredRequest]) -> Run | N
     if any(run.settings.get(section) != whole[section] for section in ("evaluate", "gate")):
         return None
     held = _held_hashes(bench, bench.live_checkpoint())
-    return run if run.refused_live_hash == judged_hash(live, held) else None
+    return run if run.refused_hash == judged_hash(live, held) else None
 
 
 def _is_build_of(bench: Workbench, checkpoint: Checkpoint, live: Sequence[StoredRequest]) -> bool:

@@ -13,9 +13,9 @@ depends_on = None
 
 def upgrade() -> None:
     """Of earlier refusals it isn't known: such a candidate is built once more."""
-    op.add_column("runs", sa.Column("refused_live_hash", sa.Text(), nullable=True))
+    op.add_column("runs", sa.Column("refused_hash", sa.Text(), nullable=True))
 
 
 def downgrade() -> None:
     """Drop the column: each candidate is built again at each sync."""
-    op.drop_column("runs", "refused_live_hash")
+    op.drop_column("runs", "refused_hash")

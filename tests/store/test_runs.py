@@ -66,7 +66,7 @@ def test_the_last_refusal_that_stands(store: Store) -> None:
             runs.finish_run(tx, run_id, status, NOON)
         found = runs.last_refusal(tx)
         assert found is not None
-        assert (found.id, found.refused_live_hash) == (2, "ff02")
+        assert (found.id, found.refused_hash) == (2, "ff02")
         with pytest.raises(StoreError, match="is published and can't go on"):
             runs.note_refusal(tx, run_id, "ff04")
 

@@ -55,7 +55,7 @@ class RunRow(Base):
     settings_hash: Mapped[str | None]
     settings: Mapped[dict[str, Any]]
     epoch: Mapped[int] = mapped_column(server_default="0")
-    refused_live_hash: Mapped[str | None]  # a candidate that would be refused again, and what it was judged by
+    refused_hash: Mapped[str | None]  # a candidate that would be refused again, and what it was judged by
 
 
 class LeaseRow(Base):
