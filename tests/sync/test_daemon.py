@@ -308,11 +308,14 @@ def test_paused_nothing_starts_but_what_is_asked_for(fresh: Rig, store: Store) -
 
 def test_a_pause_that_ends_by_itself(fresh: Rig, store: Store) -> None:
     """At its time the work that was due begins."""
-    paused(store, now() + timedelta(seconds=0.5))
+    paused(store)
     sync = FakeSync()
-    with running(fresh, sync):
-        assert sync.seen == []
-        wait_for(lambda: sync.seen == ["schedule"])
+    with running(fresh, sync, interval_minutes=0.002):
+        wait_for(answered(store, ask(store)))
+        assert sync.seen == ["trigger"]
+        paused(store, end := now() + timedelta(seconds=0.5))
+        wait_for(lambda: "schedule" in sync.seen)
+        assert now() >= end
 
 
 def test_quiet_hours_let_only_triggers_through(fresh: Rig, store: Store) -> None:
