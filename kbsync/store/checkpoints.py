@@ -221,6 +221,12 @@ def held_set(tx: Session, checkpoint_id: int | None) -> dict[int, str]:
     return {one: content_hash for one, content_hash in rows}  # noqa: C416  (a Row is not a tuple to mypy)
 
 
+def live_hashes(tx: Session) -> set[str]:
+    """Content hashes of what the live model holds."""
+    now = _live_row(tx)
+    return set(held_set(tx, now.checkpoint_id if now is not None else None).values())
+
+
 def held_requests(tx: Session, checkpoint_id: int | None) -> list[StoredRequest]:
     """The requests of a checkpoint's live set, by id: with its base model, all that a rebuild needs."""
     rows = tx.scalars(

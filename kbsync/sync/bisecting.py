@@ -75,7 +75,8 @@ def bisect_refused(
     full, nothing is kept out: the refusal stands.
     """
     before = replace(before, goes_on=False, words=None)
-    held = _held(bench)
+    with bench.store.read() as tx:
+        held = checkpoints.live_hashes(tx)
     base = [one for one in live if one.request.content_hash in held]
     new = {one.request.content_hash: one for one in live if one.request.content_hash not in held}
     most = bench.settings.gate.bisect_rebuilds - before.trials
@@ -92,12 +93,6 @@ def bisect_refused(
         found = bisect(groups, refused, trials.judge, _passes, _is_to_blame, most)
     before = replace(before, trials=before.trials + found.tests, rows=trials.rows)
     return _carry_out(bench, run_id, found, _missed(found, refused, said, by_id), by_id, room, before)
-
-
-def _held(bench: Workbench) -> set[str]:
-    published = bench.live_checkpoint()
-    with bench.store.read() as tx:
-        return set(checkpoints.held_set(tx, published.id if published else None).values())
 
 
 def _passes(judged: Judged) -> bool:

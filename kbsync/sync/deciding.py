@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from kbsync.errors import ConfigError
 from kbsync.store import asides, quarantines, trust
 
-_LARGEST = 2**31 - 1  # id that a store has
+_LARGEST = 2**31 - 1  # the largest id that a store can have
 
 
 def _number(digits: str) -> int | None:

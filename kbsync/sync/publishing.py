@@ -104,11 +104,10 @@ def reject(
     live. What it would have brought is told from what the live model holds anyway.
 
     `stands`: built again, it would be refused again."""
-    published = bench.live_checkpoint()
     with bench.store.begin() as tx:
         if checkpoint_id is not None:
             checkpoints.reject(tx, checkpoint_id)
-        held = set(checkpoints.held_set(tx, published.id if published else None).values())
+        held = checkpoints.live_hashes(tx)
         if stands:
             runs.note_refusal(tx, run_id, judged_hash(live, held))
         name_refused(tx, run_id, live, held)

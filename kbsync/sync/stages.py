@@ -199,9 +199,8 @@ class Sync:
         """The refusal of an earlier run stands, also for changes that came since; why this run is refused."""
         from kbsync.sync import publishing
 
-        held = _held_hashes(self.bench, self.bench.live_checkpoint())
         with self.bench.store.begin() as tx:
-            publishing.name_refused(tx, before.id, live, held)
+            publishing.name_refused(tx, before.id, live, checkpoints.live_hashes(tx))
         return f"run {before.id} built the same candidate, and the gate refused it: {before.reason}"
 
     def _bisect(self, live: Sequence[StoredRequest]) -> Bisected:
@@ -343,7 +342,7 @@ def standing_refusal(bench: Workbench, live: Sequence[StoredRequest]) -> Run | N
     from kbsync.sync.publishing import judged_hash
 
     with bench.store.read() as tx:
-        run = runs.last_refusal(tx)
+        run, held = runs.last_refusal(tx), checkpoints.live_hashes(tx)
     if run is None:
         return None
     if (run.base_hash, run.settings_hash) != (bench.base.hash, bench.settings_hash):
@@ -351,7 +350,6 @@ def standing_refusal(bench: Workbench, live: Sequence[StoredRequest]) -> Run | N
     whole = bench.settings.model_dump(mode="json")
     if any(run.settings.get(section) != whole[section] for section in ("evaluate", "gate")):
         return None
-    held = _held_hashes(bench, bench.live_checkpoint())
     return run if run.refused_hash == judged_hash(live, held) else None
 
 
