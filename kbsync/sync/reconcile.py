@@ -59,7 +59,7 @@ def reconcile_once(
     way, Stopped when the user interrupts, and SourceError when the endpoint can't be read; the run's row says so,
     relations that were completed stay so, and the next pass goes on with the others.
     """
-    check_watched(bench)
+    check_watched(bench, trigger, Wants.RECONCILE)
     watched = bench.relations
     unknown = sorted(set(relations) - set(watched))
     if unknown:

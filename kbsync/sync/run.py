@@ -57,10 +57,11 @@ def sync_once(bench: Workbench, trigger: str = "manual", force: bool = False) ->
     under way or when one has taken over from this one, Stopped when the user interrupts, and the KbsyncError of the
     stage that failed; in each case the run's row says so, and the next run carries on from what was committed.
     """
-    check_watched(bench)
     started = time.monotonic()
     touched = trigger == STREAM
-    run_id = begin(bench, trigger, None if touched else Wants.SYNC)  # who asked for a sync wants all of it
+    wants = None if touched else Wants.SYNC  # who asked for a sync wants all of it
+    check_watched(bench, trigger, wants)
+    run_id = begin(bench, trigger, wants)
     sync = Sync(bench, run_id, force, only_touched=touched)
     with carried(bench, run_id) as end:
         _mend(bench)
@@ -81,8 +82,23 @@ def sync_once(bench: Workbench, trigger: str = "manual", force: bool = False) ->
     )
 
 
-def check_watched(bench: Workbench) -> None:
-    """Raises ConfigError when there is nothing to watch, or a filter of what is watched can't be used."""
+def check_watched(bench: Workbench, trigger: str = "manual", wants: Wants | None = None) -> None:
+    """Raises ConfigError when there is nothing to watch, or a filter of what is watched can't be used.
+
+    There is no run then, unless triggers wait for its kind: one that fails answers them.
+    """
+    try:
+        _check_watched(bench)
+    except ConfigError:
+        with bench.store.read() as tx:
+            asked = any(one.wants is wants for one in triggers.waiting(tx))
+        if not asked:
+            raise
+        with carried(bench, begin(bench, trigger, wants)):
+            raise
+
+
+def _check_watched(bench: Workbench) -> None:
     with bench.store.read() as tx:
         watched = watching.watches(tx, bench.settings)
     if not watched:

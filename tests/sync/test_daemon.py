@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -27,8 +28,8 @@ from kbsync.sync.daemon import Daemon
 from kbsync.sync.notify import Notifier
 from kbsync.sync.overdue import last_reconcile, look_back
 from kbsync.sync.progress import Silent
-from kbsync.sync.reconcile import ReconcileReport
-from kbsync.sync.run import Report
+from kbsync.sync.reconcile import ReconcileReport, reconcile_once
+from kbsync.sync.run import Report, sync_once
 from kbsync.sync.timetable import Agenda
 from kbsync.sync.workbench import Workbench
 from tests.sync.rig import Rig
@@ -82,9 +83,15 @@ class FakeReconcile:
 
 
 @contextmanager
-def running(rig: Rig, sync: FakeSync, full: FakeReconcile | None = None, **schedule: object) -> Iterator[Daemon]:
+def running(
+    rig: Rig,
+    sync: Callable[[Workbench, str], Report],
+    full: Callable[[Workbench, str], ReconcileReport] | None = None,
+    watch: dict[str, Any] | None = None,
+    **schedule: object,
+) -> Iterator[Daemon]:
     """A daemon at work in a thread, which has ended when the block has."""
-    settings = rig.settings(schedule={"poll_s": 0.02, "reconcile": "off", **schedule})
+    settings = rig.settings(schedule={"poll_s": 0.02, "reconcile": "off", **schedule}, watch=watch or {})
     daemon = Daemon(settings, Silent(), sync, full or FakeReconcile())
     failures: list[BaseException] = []
 
@@ -231,6 +238,43 @@ def test_it_runs_on_a_trigger(fresh: Rig, store: Store) -> None:
         state = triggers.state(tx, trigger)
         run = runs.run_of(tx, state.taken_run or 0)
     assert (run.trigger, run.status) == ("trigger", RunStatus.UNCHANGED)
+
+
+@pytest.mark.parametrize("wants", Wants)
+@pytest.mark.parametrize(
+    ("watch", "said"),
+    [
+        ({"relations": []}, "watch.relations is empty"),
+        ({"subjects_file": {"P6": "/nowhere/ids.txt"}}, "the list of subjects /nowhere/ids.txt can't be read"),
+        ({"where": {"P6": "?item a ?class . SERVICE <http://a.b/> { ?item a ?c }"}}, "watch.where.P6: "),
+    ],
+)
+def test_a_trigger_while_there_is_nothing_to_watch(
+    fresh: Rig, store: Store, wants: Wants, watch: dict[str, Any], said: str
+) -> None:
+    """A run that fails by name answers it, once; the daemon goes on, and does not try again at each look."""
+    settled(store, now())
+    tries: list[str] = []
+
+    def sync(bench: Workbench, trigger: str) -> Report:
+        tries.append(trigger)
+        return sync_once(bench, trigger)
+
+    def full(bench: Workbench, trigger: str) -> ReconcileReport:
+        tries.append(trigger)
+        return reconcile_once(bench, trigger)
+
+    with store.begin() as tx:
+        asked = triggers.request(tx, "tests", now(), wants)
+    with running(fresh, sync, full, watch):
+        wait_for(lambda: len(tries) > 1 or answered(store, asked)())
+        time.sleep(0.3)  # a dozen looks
+        assert tries == ["trigger"]
+        wait_for(answered(store, ask(store)))
+    with store.read() as tx:
+        run = runs.run_of(tx, triggers.state(tx, asked).taken_run or 0)
+    assert run.status is RunStatus.FAILED
+    assert said in (run.reason or "")
 
 
 def test_triggers_are_coalesced(fresh: Rig, store: Store) -> None:
