@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import delete, select, tuple_
+from sqlalchemy import delete, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from kbsync.facts import Touch
@@ -102,6 +102,11 @@ def settle(tx: Session, touches: Iterable[Touch]) -> int:
             done += 1
     tx.flush()
     return done
+
+
+def seen_by(tx: Session, at: datetime) -> None:
+    """What was seen later than now was seen before the clock was set back: it counts as seen now."""
+    tx.execute(update(TouchRow).where(TouchRow.seen_at > at).values(seen_at=at))
 
 
 def forget(tx: Session, relations: Collection[str]) -> int:

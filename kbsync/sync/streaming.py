@@ -109,25 +109,26 @@ def read_pending(bench: Workbench, client: SparqlClient, run_id: int, seen_label
 
     A touch that the endpoint does not show after `source.stream_patience_s` is given up: the tail will find it.
     """
-    settings, counts = bench.settings, Counter[str]()
-    url, late = settings.source.stream_url, now() - timedelta(seconds=settings.source.stream_patience_s)
+    settings, counts, at = bench.settings, Counter[str](), now()
+    url, late = settings.source.stream_url, at - timedelta(seconds=settings.source.stream_patience_s)
     with bench.store.begin() as tx:
         watched = watching.watches(tx, settings)
         touches.forget(tx, list(watched))
+        touches.seen_by(tx, at)
         waiting = list(touches.pending(tx).values())
         ready = [r for r, one in watched.items() if backfills.is_complete(tx, r, one.subjects.key)]
     for relation in ready:
         mine = [touch for touch in waiting if touch.relation == relation]
         if not mine:
             continue
-        at = source.window_end(client, relation) or now()
+        until = source.window_end(client, relation) or now()
         left = {touch.item: touch for touch in mine}
         pages = read_touched(
             client, relation, mine, settings.source, known_labels=seen_labels, subjects=watched[relation].subjects
         )
         for page, settled in pages:
             with bench.store.begin() as tx:
-                pulled = take(tx, run_id, page, at)
+                pulled = take(tx, run_id, page, until)
                 touches.settle(tx, settled)
             counts.update(pulled.counts)
             counts["changes"] += len(pulled.changes)

@@ -48,6 +48,14 @@ def test_an_older_touch_does_not_replace_a_newer_one(store: Store) -> None:
         assert touches.pending(tx) == keyed(later_event)
 
 
+def test_what_is_yet_to_be_seen_is_seen_now(store: Store) -> None:
+    """After the clock was set back; whatever was seen by now stays as it is."""
+    with store.begin() as tx:
+        touches.note(tx, STREAM, "[1]", NOON, keyed(ONE, OTHER), {}, later(1))
+        touches.seen_by(tx, later(2))
+        assert touches.pending(tx) == keyed(ONE, replace(OTHER, seen_at=later(2)))
+
+
 def test_a_touch_that_came_meanwhile_is_not_settled(store: Store) -> None:
     """What was read is taken away, what another thread has added in the meantime waits on."""
     with store.begin() as tx:

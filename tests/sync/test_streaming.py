@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select
@@ -21,6 +22,8 @@ from kbsync.sync.progress import Silent
 from kbsync.sync.pulling import pull
 from kbsync.sync.run import STREAM, sync_once
 from tests.source.events import Stream, event, replay, since_of
+from tests.sync import clock
+from tests.sync.clock import Clock
 from tests.sync.rig import Rig
 from tests.sync.test_daemon import FakeSync, wait_for
 from tests.sync.world import GOVERNMENT, STATE, person
@@ -116,6 +119,30 @@ def test_an_endpoint_that_is_behind_is_waited_for(rig: Rig) -> None:
         assert ("given up: the endpoint does not show it", 2) in rig.rows(
             "SELECT outcome, events FROM stream_outcomes"
         )
+
+
+@pytest.mark.parametrize("back", [timedelta(minutes=10), timedelta(days=700)])
+def test_the_clock_steps_back_under_what_waits(rig: Rig, monkeypatch: pytest.MonkeyPatch, back: timedelta) -> None:
+    """What was seen before that is waited for as long as anything else, from then on: it is neither given up at
+    once nor kept until the clock has caught up, and is taken as soon as the endpoint shows it."""
+    told_at, ahead = datetime.now(UTC), rig.world.revision + 1
+    with replay([told(rig, "Q1002", revision=ahead), told(rig, "Q1003", revision=ahead + 7)]) as stream:
+        settings = source(stream, stream_patience_s=900.0)
+        hands = Clock(told_at)
+        clock.install(monkeypatch, hands)
+        pulled(rig, settings)
+        hands.set(told_at - back)
+        pulled(rig, settings)
+        assert len(rig.rows("SELECT * FROM touches")) == 4  # two relations each
+        rig.world.changes(("Q1002", STATE, None))
+        pulled(rig, settings)
+        assert [row[:3] for row in rig.rows(CHANGES)] == [("retired", "Q1002", STATE)]
+        hands.set(told_at - back + timedelta(seconds=890))
+        pulled(rig, settings)
+        assert {row[0] for row in rig.rows("SELECT item FROM touches")} == {"Q1003"}
+        hands.set(told_at - back + timedelta(seconds=960))
+        assert pulled(rig, settings)["touches given up"] == 2
+    assert rig.rows("SELECT * FROM touches") == []
 
 
 def test_a_deleted_item_is_retired_once_the_endpoint_agrees(rig: Rig) -> None:
