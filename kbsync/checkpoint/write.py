@@ -18,12 +18,15 @@ from kbsync.checkpoint.verify import TENSORS, file_entry, verify
 from kbsync.errors import CheckpointError
 
 
-def write_candidate(folder: Path, name: str, tensors: Mapping[str, torch.Tensor], manifest: Manifest) -> Path:
+def write_candidate(
+    folder: Path, name: str, tensors: Mapping[str, torch.Tensor], manifest: Manifest, anew: bool = False
+) -> Path:
     """Write the edited tensors and their manifest as `folder/name`, whole or not at all, and return the path.
 
     `weights_hash`, `tensors` and `files` of the manifest are filled in here. A candidate of the same name that
     was never published is replaced, so a run that was killed can write its own again; a published one stays as
-    it is when it holds the same weights, and is an error otherwise.
+    it is when it holds the same weights, and is an error otherwise. `anew` replaces that too: one whose files are
+    damaged.
 
     Raises CheckpointError when the name is not plain, a tensor is not finite, the disk is full or fails, or
     another process is writing to the folder.
@@ -35,7 +38,7 @@ def write_candidate(folder: Path, name: str, tensors: Mapping[str, torch.Tensor]
     whole = replace(manifest, weights_hash=tensors_hash(stored), tensors=entries(stored))
     target = folder / name
     with durable.only_writer(folder):
-        if not leads_nowhere(folder) and live(folder) == target:
+        if not anew and not leads_nowhere(folder) and live(folder) == target:
             return _keep_published(target, whole)
         needed = sum(t.numel() * t.element_size() for t in stored.values()) + len(to_json(whole).encode())
         with durable.build(folder, name, needed) as building:

@@ -184,9 +184,8 @@ def check_checkpoint(settings: Settings) -> Iterator[Check]:
         return
     problems = verify(Path(published.path))
     if problems:
-        yield Check(
-            "checkpoint", "fail", f"{published.name}: {problems[0]}", "kbsync checkpoint rollback --keep-syncing"
-        )
+        then = "kbsync sync builds it again; if it can't, kbsync checkpoint rollback --keep-syncing"
+        yield Check("checkpoint", "fail", f"{published.name}: {problems[0]}", then)
         return
     yield Check("checkpoint", "ok", f"{published.name} verifies, {published.facts} facts")
     if linked is None or linked.name != published.name:

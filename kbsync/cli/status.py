@@ -72,8 +72,14 @@ def _print(found: Mapping[str, Any]) -> None:
         table.append(["waiting", f"{found['triggers_waiting']} triggers"])
     show.table(["", ""], table, title="kbsync, times in UTC")
     if live and live["damage"] is not None:
-        stands_in = f"{live['answers']} answers" if live["answers"] else "no other model is whole"
-        show.line(f"warning: {live['damage']}; {stands_in}, and the next sync builds it again", "yellow")
+        whole = live["answers"]
+        stands_in = f"{whole} answers" if whole else "no other model is whole"
+        other = f"--to {whole}` makes that one live" if whole else "--base` makes the base model live"
+        show.line(
+            f"warning: {live['damage']}; {stands_in}, and the next sync builds it again; if it can't, "
+            f"`kbsync checkpoint rollback --keep-syncing {other}",
+            "yellow",
+        )
     if found["room"] is not None:
         for warning in found["room"].warnings():
             show.line(f"warning: {warning}", "yellow")

@@ -189,6 +189,13 @@ def note_damage(tx: Session, checkpoint_id: int, damage: str | None) -> None:
     tx.flush()
 
 
+def written_again(tx: Session, checkpoint_id: int, manifest_sha256: str, size: int) -> None:
+    """A damaged checkpoint's files were written again, `size` bytes with the manifest of this hash: it is whole."""
+    row = _row(tx, checkpoint_id)
+    row.manifest_sha256, row.bytes, row.damage = manifest_sha256, size, None
+    tx.flush()
+
+
 def servable(tx: Session) -> list[Checkpoint]:
     """The live checkpoint, then those of its base model that were live before it, the latest first: who answers
     when the files of those before are damaged. Empty while the base model is live."""

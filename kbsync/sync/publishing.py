@@ -18,6 +18,7 @@ from kbsync.evaluate.metrics import Metric
 from kbsync.facts import EditRequest, digest
 from kbsync.store import changes, checkpoints, outcomes, requests, runs
 from kbsync.store.checkpoints import NewCheckpoint
+from kbsync.store.outcomes import Metric as StoredMetric
 from kbsync.store.outcomes import Verdict as StoredVerdict
 from kbsync.store.requests import StoredRequest
 from kbsync.store.tables import RequestStatus
@@ -59,7 +60,9 @@ def write(
         return checkpoints.add_candidate(tx, run_id, now(), row, [stored.id for stored in live]), path
 
 
-def manifest_of(bench: Workbench, run_id: int, live: Sequence[EditRequest], metrics: Sequence[Metric]) -> Manifest:
+def manifest_of(
+    bench: Workbench, run_id: int, live: Sequence[EditRequest], metrics: Sequence[Metric | StoredMetric]
+) -> Manifest:
     """Everything that the weights are a function of, and how they were judged."""
     base = bench.base
     return Manifest(

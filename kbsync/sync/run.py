@@ -187,12 +187,12 @@ def _heartbeat(bench: Workbench, run_id: int) -> Iterator[None]:
 
 
 def _mend(bench: Workbench) -> None:
-    """Finish what a killed run may have left half done outside the store, and see whether the live model's files
-    are sound: this run builds them again where they are not."""
-    from kbsync.sync.damage import check_live
+    """Finish what a killed run may have left half done outside the store, and see that the live model's files are
+    sound: whatever comes of this run, they answer."""
+    from kbsync.sync.damage import mend_live
     from kbsync.sync.linking import align_link
 
-    if check_live(bench) is None:
+    if mend_live(bench):
         align_link(bench)
 
 

@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from kbsync.checkpoint import durable
 from kbsync.checkpoint.manifest import FILE_NAME, Base, read_manifest
-from kbsync.checkpoint.publish import checkpoints, publish
+from kbsync.checkpoint.publish import checkpoints, live, publish
 from kbsync.checkpoint.tensors import tensors_hash
 from kbsync.checkpoint.verify import TENSORS, file_entry, read_checkpoint, verify
 from kbsync.checkpoint.write import write_candidate
@@ -148,12 +148,15 @@ def test_a_published_checkpoint_is_not_written_over(folder: Path, tensors: Tenso
 
 
 def test_a_damaged_published_checkpoint_is_not_taken_for_whole(folder: Path, tensors: Tensors) -> None:
-    """Writing the live name again finds the damage instead of calling it done."""
+    """Writing the live name again finds the damage instead of calling it done. Written anew, it is whole."""
     path = write_candidate(folder, "a", tensors, make_manifest())
     publish(folder, "a")
     (path / TENSORS).unlink()
     with pytest.raises(CheckpointError, match="the published a is damaged"):
         write_candidate(folder, "a", tensors, make_manifest())
+    assert write_candidate(folder, "a", tensors, make_manifest(), anew=True) == live(folder) == path
+    assert verify(path) == []
+    assert leftovers(folder) == []
 
 
 def test_what_killed_writers_left_is_swept(folder: Path, tensors: Tensors) -> None:

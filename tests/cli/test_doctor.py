@@ -264,7 +264,9 @@ def test_daemon_and_checkpoint(told: Call, config: Path) -> None:
     found = examine(told, "--offline")
     assert "process 4711 on elsewhere" in found["daemon"]["text"]
     assert found["checkpoint"]["level"] == "fail"
-    assert found["checkpoint"]["then"] == "kbsync checkpoint rollback --keep-syncing"
+    assert found["checkpoint"]["then"] == (
+        "kbsync sync builds it again; if it can't, kbsync checkpoint rollback --keep-syncing"
+    )
     assert "model-1" in found["checkpoint"]["text"]
 
 

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kbsync.checkpoint.verify import TENSORS
+from kbsync.checkpoint import write
+from kbsync.checkpoint.files import TENSORS, check_files
+from kbsync.checkpoint.verify import verify
+from kbsync.checkpoint.write import write_candidate
 from kbsync.cli.main import cli
-from kbsync.errors import CheckpointError
+from kbsync.errors import CheckpointError, EndpointDown, Stopped
+from kbsync.store import checkpoints
 from kbsync.store.tables import RunStatus
 from kbsync.sync.answer import answer
 from kbsync.sync.inspect import verify_checkpoint
+from kbsync.sync.rollback import roll_back
 from tests.sync.rig import Rig
 from tests.sync.world import WINDOW_2
 
@@ -68,17 +74,115 @@ def test_the_last_good_one_answers(twice: Rig, capsys: pytest.CaptureFixture[str
 
 
 def test_the_next_sync_builds_it_again(twice: Rig, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a change in the world, the run finds the damage, and publishes the same weights anew, bit for bit,
-    without a solve."""
+    """Without a change in the world, the run finds the damage, and writes the same weights again, bit for bit,
+    without a solve; the files are what `verify` and a rollback want."""
     before = weights(twice)
     flip(twice, "sync-000003")
     report = twice.sync()
-    assert report.status is RunStatus.PUBLISHED
-    assert report.counts["solve"].get("solved", 0) == 0
-    assert (twice.published(), twice.link()) == ("sync-000004", "sync-000004")
+    assert report.status is RunStatus.UNCHANGED
+    assert "solve" not in report.counts
+    assert is_whole(twice, "sync-000003")
     assert weights(twice) == before
     assert json.loads(status(twice, capsys, "--json"))["live"]["damage"] is None
+    with twice.bench() as bench:
+        assert verify_checkpoint(bench, rebuild=True) == []
+        roll_back(bench, keep_syncing=True)
+        roll_back(bench, to="sync-000003", keep_syncing=True)
     assert twice.sync().status is RunStatus.UNCHANGED
+
+
+def is_whole(rig: Rig, name: str) -> bool:
+    """Whether this one is live, by the store and by the link, and its files are what the store says."""
+    ((path, manifest, size),) = rig.rows(
+        f"SELECT path, manifest_sha256, bytes FROM checkpoints WHERE name = '{name}'"
+    )
+    whole = check_files(Path(path), manifest) == [] and verify(Path(path)) == []
+    sized = size == sum(file.stat().st_size for file in Path(path).iterdir())
+    return whole and sized and (rig.published(), rig.link()) == (name, name)
+
+
+REFUSING = {"gate": {"max_perplexity_ratio": 0.000001}}
+
+
+@pytest.fixture
+def refused(twice: Rig) -> Rig:
+    """What is wanted now was refused by the gate, and the live model is damaged since."""
+    twice.world.changes(("Q1009", "P6", "Q2024"))
+    assert twice.sync(**REFUSING).status is RunStatus.REJECTED
+    flip(twice, "sync-000003")
+    return twice
+
+
+def test_it_is_built_again_while_a_refusal_stands(refused: Rig) -> None:
+    """What the gate refuses is another model: the live one has passed it, and is mended; the refusal stands."""
+    before = weights(refused)
+    report = refused.sync(**REFUSING)
+    assert report.status is RunStatus.REJECTED
+    assert tuple(report.counts) == ("pull", "plan", "solve")
+    assert is_whole(refused, "sync-000003")
+    assert weights(refused) == before
+
+
+def test_it_is_built_again_while_the_source_is_away(twice: Rig) -> None:
+    """The store and the base model are all that it takes."""
+    flip(twice, "sync-000003")
+    with pytest.raises(EndpointDown):
+        twice.sync(source={"endpoint": "http://127.0.0.1:9/sparql", "attempts": 1})
+    assert is_whole(twice, "sync-000003")
+
+
+def test_another_machine_can_not_build_it_again(refused: Rig, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the same bits can't be had, and the gate refuses what is wanted, nothing is built over and over. The
+    last good one answers, status names the command after which it is live; what passes the gate ends it too."""
+    other = {**REFUSING, "model": {"threads": 2}}
+    assert refused.sync(**other).status is RunStatus.REJECTED  # judged anew: it is another candidate
+    report = refused.sync(**other)
+    assert (report.status, tuple(report.counts)) == (RunStatus.REJECTED, ("pull", "plan", "solve"))
+    assert refused.published() == "sync-000003"
+    with refused.bench() as bench:
+        assert answer(bench, PROMPT).checkpoint == "sync-000002"
+    words = " ".join(status(refused, capsys).split())
+    then = "kbsync checkpoint rollback --keep-syncing --to sync-000002"
+    assert f"sync-000002 answers, and the next sync builds it again; if it can't, `{then}` makes" in words
+    with refused.bench() as bench:
+        roll_back(bench, to="sync-000002", keep_syncing=True)
+    assert is_whole(refused, "sync-000002")
+    assert refused.sync(model={"threads": 2}).status is RunStatus.PUBLISHED
+    assert is_whole(refused, "sync-000007")
+
+
+def test_a_disk_that_does_not_take_it(twice: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run goes on, and its own candidate takes the damaged one's place, as on another machine."""
+
+    def full(folder: Path, name: str, *rest: Any, **anew: bool) -> Path:
+        if anew:
+            raise CheckpointError("no space left")
+        return write_candidate(folder, name, *rest)
+
+    before = weights(twice)
+    flip(twice, "sync-000003")
+    monkeypatch.setattr(write, "write_candidate", full)
+    report = twice.sync()
+    assert report.status is RunStatus.PUBLISHED
+    assert report.counts["solve"].get("solved", 0) == 0
+    assert is_whole(twice, "sync-000004")
+    assert weights(twice) == before
+
+
+def test_killed_between_its_files_and_its_row(twice: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next run sees that the files are not those of the row, and does it again."""
+
+    def ctrl_c(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    flip(twice, "sync-000003")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "written_again", ctrl_c)
+        with pytest.raises(Stopped):
+            twice.sync()
+    assert not is_whole(twice, "sync-000003")
+    assert twice.sync().status is RunStatus.UNCHANGED
+    assert is_whole(twice, "sync-000003")
 
 
 def test_verify_notes_what_it_finds(twice: Rig, capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,9 +205,9 @@ def test_all_are_damaged(twice: Rig) -> None:
         flip(twice, name)
     with twice.bench() as bench, pytest.raises(CheckpointError, match="sync-000003"):
         answer(bench, PROMPT)
-    assert twice.sync().status is RunStatus.PUBLISHED
+    assert twice.sync().status is RunStatus.UNCHANGED
     with twice.bench() as bench:
-        assert answer(bench, PROMPT).checkpoint == "sync-000004"
+        assert answer(bench, PROMPT).checkpoint == "sync-000003"
 
 
 def test_the_folder_is_gone(twice: Rig) -> None:
@@ -114,5 +218,5 @@ def test_the_folder_is_gone(twice: Rig) -> None:
     live.rmdir()
     with twice.bench() as bench:
         assert answer(bench, PROMPT).checkpoint == "sync-000002"
-    assert twice.sync().status is RunStatus.PUBLISHED
-    assert twice.link() == twice.published() == "sync-000004"
+    assert twice.sync().status is RunStatus.UNCHANGED
+    assert is_whole(twice, "sync-000003")
