@@ -48,25 +48,15 @@ def settle(tx: Session, outcomes: Mapping[Fact, str]) -> int:
     return len(moved)
 
 
-def settle_pending(tx: Session, outcomes: Mapping[Fact, str]) -> int:
-    """The same for those of the facts that a pending change names: it has brought back what is settled already."""
-    pending = select(ChangeRow).where(ChangeRow.outcome == "pending", ChangeRow.kind != ChangeKind.RETIRED)
-    back = {
-        Fact(row.subject, row.relation, value)
-        for row in tx.scalars(pending)
-        if (value := _value(row.new_kind, row.new_value)) is not None
-    }
-    return settle(tx, {fact: outcome for fact, outcome in outcomes.items() if fact in back})
-
-
-def settle_the_rest(tx: Session, open_facts: Collection[Fact], kept: Mapping[Fact, str] | None = None) -> int:
-    """Name the outcome of every pending change that the plan makes nothing of; returns how many rows that moved.
+def settle_the_rest(tx: Session, open_facts: Collection[Fact], kept: Mapping[Fact, str] | None = None) -> set[Fact]:
+    """Name the outcome of every pending change that the plan makes nothing of; returns the facts of the others.
 
     A fact that is gone is `retired`, unless it is in `kept`: then its going is held, for the reason there. One that
     is not in `open_facts` (wanted or held) is `not current`: another value, or the one of the baseline, is what the
     plan goes by.
     """
     moved: list[dict[str, object]] = []
+    pending: set[Fact] = set()
     waits = ChangeRow.outcome.startswith("held: ") & (ChangeRow.kind == ChangeKind.RETIRED)
     for row in tx.scalars(select(ChangeRow).where((ChangeRow.outcome == "pending") | waits)):
         if row.kind is ChangeKind.RETIRED:
@@ -77,11 +67,14 @@ def settle_the_rest(tx: Session, open_facts: Collection[Fact], kept: Mapping[Fac
                 moved.append({"id": row.id, "outcome": outcome})
             continue
         value = _value(row.new_kind, row.new_value)
-        if value is None or Fact(row.subject, row.relation, value) not in open_facts:
+        fact = Fact(row.subject, row.relation, value) if value is not None else None
+        if fact is None or fact not in open_facts:
             moved.append({"id": row.id, "outcome": "not current"})
+        else:
+            pending.add(fact)
     if moved:
         tx.execute(update(ChangeRow), moved)
-    return len(moved)
+    return pending
 
 
 def changes_of(tx: Session, run_id: int | None = None, limit: int | None = None) -> list[StoredChange]:

@@ -49,9 +49,9 @@ def plan(bench: Workbench, run_id: int) -> Planned:
         held = {one.fact: f"held: {one.reason}" for one in (*result.held, *found.held)}
         gone = _withdraw(tx, run_id, result.wanted, held)
         changes.settle(tx, held)
-        changes.settle_the_rest(tx, {one.fact for one in result.wanted} | held.keys(), found.kept)
+        pending = changes.settle_the_rest(tx, {one.fact for one in result.wanted} | held.keys(), found.kept)
         wanted = requests.requests_by_id(tx, ids)
-        changes.settle_pending(tx, _settled(wanted))
+        changes.settle(tx, {fact: said for fact, said in _settled(wanted).items() if fact in pending})
         live = checkpoints.live(tx)
     return Planned(tuple(wanted), _counts(found, result, gone), question, live.id if live is not None else None)
 
@@ -179,7 +179,7 @@ def _withdraw(tx: Session, run_id: int, wanted: Sequence[EditRequest], held: Map
 
 
 def _settled(wanted: Iterable[StoredRequest]) -> dict[Fact, str]:
-    """What has become of wanted facts that earlier runs have settled."""
+    """What has become of wanted facts that earlier runs have settled: a change may have brought one back."""
     words = {RequestStatus.EDITED: "edited", RequestStatus.KNOWN: "known"}
     said = {one.request.fact: words[one.status] for one in wanted if one.status in words}
     failed = (one for one in wanted if one.status is RequestStatus.FAILED)

@@ -61,7 +61,7 @@ def test_the_rest_is_named_too(moved: Store) -> None:
     """After a plan no change is pending but those of facts that it wants or holds."""
     with moved.begin() as tx:
         mirror.apply(tx, new_run(tx, 3), later(3), page([statement(2, "Q9"), statement(2, "Q6", "Q31")]), False)
-        assert changes.settle_the_rest(tx, {fact(value="Q9")}) == 3
+        assert changes.settle_the_rest(tx, {fact(value="Q9")}) == {fact(value="Q9")}
         told = outcomes(tx)
         assert [row for row in told if row[0] == "retired"] == [
             ("retired", "Q7", "retired"),
@@ -69,4 +69,5 @@ def test_the_rest_is_named_too(moved: Store) -> None:
         ]
         assert ("added", "Q9", "pending") in told
         assert ("added", "Q6", "not current") in told
-        assert changes.settle_the_rest(tx, {fact(value="Q9")}) == 0
+        assert changes.settle_the_rest(tx, {fact(value="Q9")}) == {fact(value="Q9")}
+        assert outcomes(tx) == told
