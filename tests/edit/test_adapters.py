@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import MixtralConfig, MixtralForCausalLM, T5Config, T5ForConditionalGeneration
+from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM, T5Config, T5ForConditionalGeneration
 
 from kbsync.edit.adapters import Adapter, critical_layers, solve_dtype
 from kbsync.edit.families import FAMILIES as KNOWN
@@ -208,6 +208,13 @@ class TestCriticalLayers:
     def test_auto_takes_up_to_five_and_never_the_last(self, layers: int, expected: tuple[int, ...]) -> None:
         """By depth, as published for models of other depths."""
         assert critical_layers(Adapter(tiny_model(layers=layers)), "auto") == expected
+
+    def test_auto_takes_what_was_found_best_for_a_shape(self) -> None:
+        """SmolLM2-135M's; nothing but its shape is looked at."""
+        shape = LlamaConfig(
+            vocab_size=8, hidden_size=2, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=1
+        )
+        assert critical_layers(Adapter(LlamaForCausalLM(shape)), "auto") == (2, 3, 4, 5, 6)
 
     def test_named_layers_are_sorted_and_taken_once(self) -> None:
         """The order in the settings does not matter."""
