@@ -51,8 +51,8 @@ def demo(
         pytest.skip("embedded model is not installed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KBSYNC_MODEL__CACHE", str(test_cache))
-        # one thread, and float32 whatever the processor multiplies: the last bits of a sum, and with them close calls
-        # of a metric over a few dozen prompts, depend on both
+        # one thread, and float32 whatever the processor multiplies: the last bits of a sum, and with them close
+        # calls of a metric over a few dozen prompts, depend on both
         patch.setenv("KBSYNC_MODEL__THREADS", "1")
         patch.setenv("KBSYNC_EDIT__SOLVE_DTYPE", "float32")
         if watched is not None:
