@@ -13,8 +13,6 @@ from pathlib import Path
 import structlog
 
 from kbsync.checkpoint.files import check_files
-from kbsync.checkpoint.manifest import FILE_NAME
-from kbsync.disk import file_sha256
 from kbsync.errors import CheckpointError, EditError, LeaseHeld, StoreError
 from kbsync.store import checkpoints, outcomes
 from kbsync.store.checkpoints import Checkpoint
@@ -51,24 +49,23 @@ def _build_again(bench: Workbench, live: Checkpoint) -> None:
     """Raises EditError and CheckpointError."""
     from kbsync.checkpoint.tensors import tensors_hash
     from kbsync.checkpoint.write import write_candidate
-    from kbsync.sync.publishing import manifest_of
-    from kbsync.sync.solving import load_targets
+    from kbsync.sync.publishing import manifest_of, on_disk
+    from kbsync.sync.solving import built_from_store
 
     if (live.base_hash, live.settings_hash) != (bench.base.hash, bench.settings_hash):
         raise CheckpointError(f"{live.name} was built on another base model or machine, or with other settings")
     with bench.store.read() as tx:
         held = [stored.request for stored in checkpoints.held_requests(tx, live.id)]
         metrics = outcomes.metrics_of(tx, live.run_id)
-    rebuilt = bench.editor.rebuild(held, load_targets(bench, held))
-    bench.editor.restore()
-    if tensors_hash(rebuilt.tensors) != live.weights_hash:
+    tensors = built_from_store(bench, held)
+    if tensors_hash(tensors) != live.weights_hash:
         raise CheckpointError(f"{live.name} built again has other weights")
     manifest = manifest_of(bench, live.run_id, held, metrics)
     path = Path(live.path)
-    write_candidate(path.parent, path.name, rebuilt.tensors, manifest, anew=True)
-    size = sum(file.stat().st_size for file in path.iterdir())
+    write_candidate(path.parent, path.name, tensors, manifest, anew=True)
+    manifest_sha256, size = on_disk(path)
     with bench.store.begin() as tx:
-        checkpoints.written_again(tx, live.id, file_sha256(path / FILE_NAME), size)
+        checkpoints.written_again(tx, live.id, manifest_sha256, size)
 
 
 def note(bench: Workbench, checkpoint: Checkpoint, damage: str | None) -> None:

@@ -54,14 +54,12 @@ def verify_checkpoint(bench: Workbench, name: str | None = None, rebuild: bool =
 
 def rebuilt_hash(bench: Workbench, checkpoint: Checkpoint) -> str:
     """The hash of the weights built in one go from a checkpoint's live set, in a shuffled order."""
-    from kbsync.sync.solving import load_targets
+    from kbsync.sync.solving import built_from_store
 
     with bench.store.read() as tx:
         live = [stored.request for stored in checkpoints.held_requests(tx, checkpoint.id)]
     random.Random(checkpoint.id).shuffle(live)  # noqa: S311  an order, not a secret
-    rebuilt = bench.editor.rebuild(live, load_targets(bench, live))
-    bench.editor.restore()
-    return tensors_hash(rebuilt.tensors)
+    return tensors_hash(built_from_store(bench, live))
 
 
 def export_checkpoint(bench: Workbench, name: str | None, out: Path) -> Path:

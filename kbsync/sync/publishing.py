@@ -46,18 +46,24 @@ def write(
     manifest = manifest_of(bench, run_id, [stored.request for stored in live], metrics)
     path = write_candidate(bench.settings.checkpoint.folder, name, rebuilt.tensors, manifest)
     written = read_manifest(path)
+    manifest_sha256, size = on_disk(path)
     row = NewCheckpoint(
         name=name,
         path=str(path),
         weights_hash=written.weights_hash,
-        manifest_sha256=file_sha256(path / FILE_NAME),
+        manifest_sha256=manifest_sha256,
         base_hash=bench.base.hash,
         settings_hash=bench.settings_hash,
         live_hash=written.live_hash,
-        bytes=sum(file.stat().st_size for file in path.iterdir()),
+        bytes=size,
     )
     with bench.store.begin() as tx:
         return checkpoints.add_candidate(tx, run_id, now(), row, [stored.id for stored in live]), path
+
+
+def on_disk(path: Path) -> tuple[str, int]:
+    """What a checkpoint's row says of its files: the sha256 of the manifest, and the bytes of all."""
+    return file_sha256(path / FILE_NAME), sum(file.stat().st_size for file in path.iterdir())
 
 
 def manifest_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -171,3 +171,11 @@ def load_targets(bench: Workbench, live: Sequence[EditRequest]) -> dict[str, Ten
     return {
         keys[key]: torch.frombuffer(bytearray(target.vector), dtype=torch.float32) for key, target in found.items()
     }
+
+
+def built_from_store(bench: Workbench, live: Sequence[EditRequest]) -> Mapping[str, Tensor]:
+    """The edited weights of a live set whose z are all in the store, by state-dict name; the model holds the base
+    weights afterwards. Raises EditError when a z is missing."""
+    tensors = bench.editor.rebuild(live, load_targets(bench, live)).tensors
+    bench.editor.restore()
+    return tensors
