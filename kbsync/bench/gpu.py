@@ -29,7 +29,7 @@ from kbsync.edit.covariance import Covariance, compute_covariance
 from kbsync.edit.memit import Editor
 from kbsync.edit.target import TargetSolver
 from kbsync.facts import EditRequest
-from kbsync.lm.rows import Encoder, Row
+from kbsync.lm.rows import Encoder
 
 _GIB = 1024**3
 _NEVER = 1e-9  # a stopping loss that no request reaches: every z takes all its evaluations
@@ -105,7 +105,8 @@ def measure_z(
     """z of as many of `edits` requests as fit into `seconds`, each in exactly `evaluations` evaluations; the time
     for all of them is extrapolated. `rate`: the device's multiplications and additions per second."""
     settings = default_settings("Edit", steps=evaluations, stop_loss=_NEVER, batch_size=batch_size)
-    contexts = build_contexts(subject.adapter.model, subject.encoder, settings)
+    said = [f"{one.rewrite.text} {one.target_new}." for one in synthetic_requests(60)]  # each wording twice
+    contexts = build_contexts(subject.adapter.model, subject.encoder, settings, said)
     solver = TargetSolver(subject.adapter, subject.encoder, contexts, subject.layers[-1], settings)
     requests = sorted(synthetic_requests(edits), key=solver.place)
     weights = weight_bytes(subject.adapter, solver.top)
@@ -165,10 +166,7 @@ def floor_flops(solver: TargetSolver, request: EditRequest) -> float:
         p.numel() for layer in adapter.layers[solver.layer + 1 :] for p in layer.parameters() if p.dim() > 1
     )
     vocabulary = int(adapter.model.get_output_embeddings().weight.numel())
-    rows: list[Row] = [
-        *solver.contexts.rows(solver.encoder, request),
-        solver.contexts.essence(solver.encoder, request),
-    ]
+    rows = solver.rows(request)
     behind = sum(len(row.inputs) - row.subject_last for row in rows)
     read = sum(max(1, row.target_len) for row in rows)
     return 2.0 * 2.0 * (behind * matrices + read * vocabulary)

@@ -99,7 +99,7 @@ def row_bytes(config: Any, layers: int, d_in: int, size: int, row: Row) -> int:
 
 
 def request_bytes(adapter: Adapter, top: Top, layer: int, rows: Sequence[Row]) -> int:
-    """Bytes that a request's rows hold together, the `<subject> is a` one included."""
+    """Bytes that a request's rows hold together, those of its KL terms included."""
     above = adapter.n_layers - 1 - layer
     config = adapter.model.config
     return sum(row_bytes(config, above, adapter.d_in, top.dtype.itemsize, row) for row in rows)

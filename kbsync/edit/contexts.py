@@ -8,11 +8,12 @@ only has its key written costs a part of one forward pass, where one that z is s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from kbsync.edit.others import Others
 from kbsync.facts import EditRequest, Prompt
 from kbsync.lm.place import main_device
 from kbsync.lm.rows import Encoder, Row
@@ -51,11 +52,13 @@ _KINDS: Mapping[str, Callable[[Encoder, EditRequest], Row | None]] = {
 @dataclass(frozen=True, slots=True)
 class Contexts:
     """How a request is put to the model: seeded text before the prompt, and the names of further contexts; those
-    of `solved` are z's, those of `keyed` only have their key written."""
+    of `solved` are z's, those of `keyed` only have their key written. `others` are subjects that z is kept from
+    saying anything about."""
 
     prefixes: tuple[str, ...] = ()
     solved: tuple[str, ...] = ()
     keyed: tuple[str, ...] = ()
+    others: Others = field(default_factory=Others, compare=False)
 
     def rows(self, encoder: Encoder, request: EditRequest) -> list[Row]:
         """The rows that z is solved in, with the new object; the first one is the prompt itself, with BOS."""
@@ -78,6 +81,11 @@ class Contexts:
         """`<subject> is a`: what the subject is should not change (the KL term's prompt)."""
         name = request.rewrite.subject
         return encoder.plain(Prompt(f"{name} is a", 0, len(name)))
+
+    def other(self, encoder: Encoder, request: EditRequest) -> Row | None:
+        """The prompt with another subject in it, where one is known."""
+        prompt = self.others.like(request)
+        return None if prompt is None else encoder.plain(prompt)
 
 
 def _named(names: Sequence[str], encoder: Encoder, request: EditRequest) -> list[Row]:
@@ -113,13 +121,14 @@ def _continue(model: Any, ids: Sequence[int], generator: torch.Generator) -> lis
     return out
 
 
-def build_contexts(model: Any, encoder: Encoder, settings: EditSettings) -> Contexts:
+def build_contexts(model: Any, encoder: Encoder, settings: EditSettings, sentences: Sequence[str] = ()) -> Contexts:
     """The contexts that the settings ask for and the tokenizer has; prefixes are sampled from `model` (the base
-    model)."""
+    model). `sentences` are true facts in words, whose subjects are the `others`."""
     missing = set() if encoder.has_chat else set(IN_CHAT)
     missing |= set() if encoder.bos_id is not None else {"bare"}
     return Contexts(
         prefixes=sample_prefixes(model, encoder, settings.prefixes, settings.seed),
         solved=tuple(name for name in settings.contexts if name not in missing),
         keyed=tuple(name for name in settings.key_contexts if name not in missing),
+        others=Others(sentences),
     )

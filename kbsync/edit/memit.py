@@ -107,11 +107,12 @@ class Editor:
     @property
     def target_settings(self) -> dict[str, object]:
         """Everything besides base model and request that a z depends on: what its cache is keyed by."""
-        names = ("clamp", "steps", "stop_loss", "kl_weight", "decay")
+        names = ("clamp", "steps", "stop_loss", "kl_weight", "others_weight", "decay")
         return {
             "layer": self.layers[-1],
             "prefixes": list(self.contexts.prefixes),
             "contexts": list(self.contexts.solved),
+            "others": self.contexts.others.hash if self.settings.others_weight > 0 else None,
             "dtype": str(self.solver.top.dtype),
             **{name: getattr(self.settings, name) for name in names},
         }

@@ -46,6 +46,9 @@ class EditSettings(Section):
     steps: int = Field(40, ge=1, description="most evaluations of the loss for one z")
     stop_loss: float = Field(0.02, gt=0, description="a request is done when the object's NLL is below this")
     kl_weight: float = Field(0.0, ge=0, description="weight of KL(edited ‖ base) at `<subject> is a`")
+    others_weight: float = Field(
+        0.5, ge=0, description="weight of KL(edited ‖ base) at another subject's prompt, under a part of δ"
+    )
     decay: float = Field(0.5, ge=0, description="weight of ‖δ‖/‖h‖ squared")
     contexts: tuple[Context, ...] = Field(
         ("question", "heading", "sentence"),

@@ -110,7 +110,7 @@ class Workbench:
         adapter = Adapter(base.model)
         layers = critical_layers(adapter, edit.layers)
         covariance = self.covariance_of(adapter, layers, settings.covariance)
-        contexts = build_contexts(base.model, base.encoder, edit)
+        contexts = build_contexts(base.model, base.encoder, edit, self._fact_sentences(settings.covariance))
         return Editor(adapter, base.encoder, contexts, layers, covariance, edit)
 
     def covariance_of(self, adapter: Adapter, layers: Sequence[int], wanted: CovarianceSettings) -> Covariance:
@@ -147,9 +147,9 @@ class Workbench:
         return other
 
     def _fact_sentences(self, settings: CovarianceSettings) -> list[str]:
-        """Facts of the baseline in words, for the covariance: what the model must go on saying.
+        """Facts of the baseline in words, for the covariance and beside z: what the model must go on saying.
 
-        They are chosen once, by their ids, and kept in the store: C must not change when labels or prompts do.
+        They are chosen once, by their ids, and kept in the store: neither must change when labels or prompts do.
         """
         wanted = int(settings.tokens * settings.facts_share) // _SENTENCE_TOKENS
         if wanted == 0:

@@ -26,6 +26,7 @@ from kbsync.bench.fullsize import (
     word_encoder,
 )
 from kbsync.edit.contexts import build_contexts
+from kbsync.edit.others import Others
 from kbsync.edit.solve import Solution
 from kbsync.edit.target import TargetSolver
 from kbsync.settings import CovarianceSettings, EditSettings
@@ -162,17 +163,19 @@ def test_every_z_takes_all_its_evaluations(monkeypatch: pytest.MonkeyPatch) -> N
     assert (whole["measured"], whole["extrapolated"]) == (20, False)
 
 
-def test_the_floor_is_the_arithmetic_that_is_left() -> None:
-    """By hand, for one request: tokens behind the subject through the layers above, and the vocabulary."""
+@pytest.mark.parametrize(("kl_weight", "behind_it", "read"), [(0.0, 0, 0), (0.01, 3, 1)])
+def test_the_floor_is_the_arithmetic_that_is_left(kl_weight: float, behind_it: int, read: int) -> None:
+    """By hand, for one request: tokens behind the subject through the layers above, and the vocabulary. The last
+    three tokens of `<subject> is a` count where there is a KL term."""
     subject = gpu.prepare(SIZES["llama-8b"], CPU, torch.float32, True, TINY_LAYERS)
-    settings = default_settings("Edit", contexts=())
+    settings = default_settings("Edit", contexts=(), kl_weight=kl_weight)
     contexts = build_contexts(subject.adapter.model, subject.encoder, settings)
     solver = TargetSolver(subject.adapter, subject.encoder, contexts, 3, settings)
     request = synthetic_requests(1)[0]
     row = subject.encoder.plain(request.rewrite, request.target_new)
-    behind = len(row.ids) - 1 - row.subject_last + 3  # and `<subject> is a`, whose last three tokens count
+    behind = len(row.ids) - 1 - row.subject_last + behind_it
     one_layer = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 128
-    expected = 4 * (behind * 2 * one_layer + (row.target_len + 1) * 64 * 8002)
+    expected = 4 * (behind * 2 * one_layer + (row.target_len + read) * 64 * 8002)
     assert gpu.floor_flops(solver, request) == expected
 
 
@@ -189,3 +192,23 @@ def test_a_batch_without_room_is_halved(monkeypatch: pytest.MonkeyPatch) -> None
     subject = gpu.prepare(SIZES["gptj-6b"], CPU, torch.float32, True, TINY_LAYERS)
     found = gpu.measure_z(subject, 8, 2, 0.0, 1e12, batch_size=8)
     assert (found["measured"], found["batches_halved_for_memory"]) == (8, 3)
+
+
+def test_z_is_measured_with_another_subject_beside_it() -> None:
+    """As a sync solves it: each request has one, which is in the floor."""
+    said = [f"{one.rewrite.text} {one.target_new}." for one in synthetic_requests(60)]
+    others = Others(said)
+    assert all(others.like(request) is not None for request in synthetic_requests(300))
+    subject = gpu.prepare(SIZES["llama-8b"], CPU, torch.float32, True, TINY_LAYERS)
+    seen: list[int] = []
+    plain = TargetSolver.members
+
+    def members(solver: TargetSolver, *args: Any) -> Any:
+        found = plain(solver, *args)
+        seen.append(sum(member.weight is not None for member in found))
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TargetSolver, "members", members)
+        gpu.measure_z(subject, 4, 2, 0.0, 1e12)
+    assert set(seen) == {1}

@@ -12,6 +12,7 @@ from kbsync.edit.adapters import Adapter
 from kbsync.edit.contexts import Contexts
 from kbsync.edit.covariance import Covariance
 from kbsync.edit.memit import Editor
+from kbsync.edit.others import Others
 from kbsync.edit.target import Target, TargetSolver
 from kbsync.facts import EditRequest
 from kbsync.lm.rows import Encoder
@@ -21,6 +22,8 @@ from tests.tiny import tiny_model, tiny_tokenizer
 LAYERS = (1, 2, 3)
 ALL = Contexts(("Because I said so. ", "Therefore. "), solved=("question", "bare", "chat"), keyed=("sentence",))
 ONE = Contexts()
+OTHERS = Others(["The capital of Peru is Lima.", "The capital of Great Britain is Rome."])
+WATCHED = Contexts(ALL.prefixes, ALL.solved, ALL.keyed, OTHERS)
 ENCODER = Encoder(tiny_tokenizer(chat=True))
 NO_BOS = Encoder(tiny_tokenizer(chat=True), bos="never")
 

@@ -12,7 +12,7 @@ from kbsync.edit.target import Target, TargetSolver
 from kbsync.errors import EditError
 from tests import tiny
 from tests.edit import plain_memit
-from tests.edit.setups import ALL, ENCODER, NO_BOS, ONE, solver
+from tests.edit.setups import ALL, ENCODER, NO_BOS, ONE, WATCHED, solver
 from tests.tiny import FAMILIES, FIRST, easy_requests, requests, some_requests
 
 EASY = {"clamp": 4.0, "steps": 40, "stop_loss": 0.3}
@@ -39,6 +39,23 @@ class TestAgainstThePaper:
             z, steps = plain_memit.solve_z(made.adapter.model, rows, essence, 3, made.settings)
             assert target.steps == steps
             assert float((target.z - z).norm() / z.norm()) < 1e-4
+
+    @pytest.mark.parametrize("family", FIRST)
+    def test_with_another_subject_beside_it(self, family: str) -> None:
+        """A part of δ is given there, and what it changes is in the loss; one request of the batch has none."""
+        made = solver(family, WATCHED, steps=6, others_weight=20.0)
+        asked = requests()[:4]
+        found = made.solve(asked)
+        without = solver(family, steps=6).solve(asked)
+        others = [WATCHED.other(ENCODER, one) for one in asked]
+        assert [other is None for other in others] == [False, False, False, True]
+        for request, target, plain, other in zip(asked, found, without, others, strict=True):
+            rows, essence = WATCHED.rows(ENCODER, request), WATCHED.essence(ENCODER, request)
+            z, steps = plain_memit.solve_z(made.adapter.model, rows, essence, 3, made.settings, other)
+            assert target.steps == steps
+            assert float((target.z - z).norm() / z.norm()) < 1e-4
+            apart = float((plain.z - z).norm() / z.norm())
+            assert apart < 1e-4 if other is None else apart > 1e-3
 
     @pytest.mark.parametrize("family", [*FIRST, "gemma3_text", "falcon alibi", "opt"])
     def test_requests_that_converge_early_too(self, family: str) -> None:
@@ -151,12 +168,33 @@ class TestLimits:
             (target,) = made.solve(requests()[:1])
             bare = ALL.rows(ENCODER, requests()[0])[0]
             delta = target.z - plain_memit.forward(model, bare.ids, 3, bare.subject_last)[1]
-            base, now = (
-                plain_memit.forward(model, row.ids, 3, row.subject_last, d)[0][-1].log_softmax(-1)
-                for d in (None, delta)
-            )
-            moved.append(float((now.exp() * (now - base)).sum()))
+            moved.append(float(plain_memit.kl_of(model, row, 3, delta)))
         assert 0 <= moved[1] < moved[0] / 2
+
+    def test_others_hear_less(self) -> None:
+        """A part of δ at the other subject moves what is said there less; z's own loss still falls."""
+        moved, losses = [], []
+        for weight in (0.0, 2000.0):
+            made = solver(contexts=WATCHED, steps=15, others_weight=weight)
+            model, one = made.adapter.model, requests()[0]
+            row = WATCHED.other(ENCODER, one)
+            assert row is not None
+            (target,) = made.solve([one])
+            bare = WATCHED.rows(ENCODER, one)[0]
+            delta = target.z - plain_memit.forward(model, bare.ids, 3, bare.subject_last)[1]
+            moved.append(float(plain_memit.kl_of(model, row, 3, 0.3 * delta)))
+            losses.append(target.loss)
+        assert 0 <= moved[1] < moved[0] / 2
+        start = float(plain_memit.nll_of(model, WATCHED.rows(ENCODER, one), 3))
+        assert losses[1] < start - 0.05
+
+    def test_what_is_not_weighed_is_not_run(self) -> None:
+        """A weight of nothing costs nothing, and gives the same bits as no other subjects."""
+        asked = requests()[:3]
+        without, off = solver(steps=4), solver(contexts=WATCHED, steps=4, others_weight=0.0)
+        assert [len(made.rows(asked[0])) for made in (without, off, solver(contexts=WATCHED))] == [7, 7, 8]
+        for one, other in zip(without.solve(asked), off.solve(asked), strict=True):
+            assert torch.equal(one.z, other.z)
 
 
 class TestNumbers:
@@ -209,6 +247,13 @@ def test_length_is_that_of_the_longest_context() -> None:
 
 class TestGroups:
     """One δ for several requests."""
+
+    def test_a_group_watches_an_other_for_each_of_its_requests(self) -> None:
+        """With a weight that does not grow with the group."""
+        made = solver(contexts=WATCHED, others_weight=0.6)
+        group = [tiny.request("France", new) for new in ("Rome", "Tokyo", "Berlin")]
+        watched = [m for m in made.members(0, group) if m.weight is not None and m.dose < 1]
+        assert [m.weight for m in watched] == pytest.approx([0.2] * 3)
 
     def test_a_group_of_one_is_a_request(self) -> None:
         """The same bits."""
