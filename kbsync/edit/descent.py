@@ -7,6 +7,9 @@ about half of Adam's and no learning rate: all lengths are relative to the row's
 The metric is not Euclidean. In plain coordinates the shortest way runs along the few steepest directions of the
 residual stream, and a z found there breaks as soon as the edited weights miss it by a little. Coordinates are
 therefore weighted as Adagrad does, by the size of the gradients seen, which spreads δ over all of them.
+
+Spread out so, a point soon lies as far out as it may, whether it needs to or not. So rows begin with half of the
+room that their limit gives them, and get a little more with each evaluation that they spend at its end.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ _FIRST, _LARGEST = 0.3, 0.4  # trust radius at the start and at most, as shares 
 _GROW, _SHRINK = 1.5, 0.4  # what it is multiplied by after a good step, and after one that was refused
 _GOOD = 0.25  # a step is good when the loss falls by this share of what the gradient promised
 _CURVED = 1e-4  # a pair is remembered when its curvature is above this share of its lengths
+_ROOM, _WIDER = 0.5, 1.05  # share of the limit that a row has at first, and what it gets more when it is at its end
+_AT_END = 0.98  # a row is there when its length is this share of its room
 _FLOOR = 1e-3  # least weight of a coordinate, as a share of the mean
 _TINY = 1e-20
 
@@ -26,13 +31,14 @@ _TINY = 1e-20
 class Descent:
     """`point` says where to evaluate next, `tell` takes value and gradient there, `keep` drops rows that are done.
 
-    Rows are (B, d), start at zero, and stay within ‖x‖ ≤ `limit` (B,). `scale` (B,) is the length that the trust
-    radius is measured in.
+    Rows are (B, d), start at zero, and stay within ‖x‖ ≤ `limit` (B,). `scale` (B,) is the length that the
+    trust radius is measured in.
     """
 
     def __init__(self, scale: Tensor, limit: Tensor, dim: int) -> None:
         rows = len(scale)
-        self._limit, self._most = limit, _LARGEST * scale
+        self._limit, self._room = limit, _ROOM * limit
+        self._most = _LARGEST * scale
         self._radius = _FIRST * scale
         self._x = torch.zeros(rows, dim, device=scale.device)
         self._value: Tensor | None = None
@@ -63,6 +69,8 @@ class Descent:
             self._x = torch.where(moved[:, None], self.point, self._x)
             self._gradient = torch.where(moved[:, None], gradient, self._gradient)
             self._value = torch.where(moved, value, self._value)
+        at_end = self._x.norm(dim=-1) > _AT_END * self._room
+        self._room = torch.where(at_end, (self._room * _WIDER).minimum(self._limit), self._room)
         self.point = self._next()
         return moved
 
@@ -90,7 +98,7 @@ class Descent:
         self._radius = torch.where(good, grown, torch.where(moved, self._radius, length * _SHRINK))
 
     def _next(self) -> Tensor:
-        """The quasi-Newton step from the best point, cut to the trust radius and the limit."""
+        """The quasi-Newton step from the best point, cut to the trust radius and the room that there is."""
         root = self._seen.sqrt()
         floor = _FLOOR * self._seen.mean(-1, keepdim=True).sqrt()
         weight = 1 / (root + floor).clamp_min(_TINY)
@@ -108,7 +116,7 @@ class Descent:
         for i, share in enumerate(reversed(shares)):
             back = self._inverse[:, i] * (self._changes[:, i] * q).sum(-1)
             q = q + (share - back)[:, None] * self._steps[:, i]
-        return _within(self._x - _within(q, self._radius), self._limit)
+        return _within(self._x - _within(q, self._radius), self._room)
 
 
 def _within(x: Tensor, limit: Tensor) -> Tensor:

@@ -88,6 +88,19 @@ def _moments(
     return sums
 
 
+def mean_keys(adapter: Adapter, rows: Sequence[Row], layers: Sequence[int]) -> dict[int, Tensor]:
+    """The mean key of these rows at their subjects' last tokens, per layer, (d_in,) float64 on the CPU.
+
+    Keys of names have much in common in a small model, which is no name's own.
+    """
+    subject = SubjectPass(adapter, [[row] for row in rows], layers[0])
+    means = {}
+    for layer in layers:
+        subject.climb(layer)
+        means[layer] = subject.read(layer).keys.double().mean(1).cpu()
+    return means
+
+
 class Reading(NamedTuple):
     """What one layer has at the subjects' last tokens, float32.
 

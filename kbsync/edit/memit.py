@@ -20,7 +20,7 @@ from kbsync.edit.collide import Overlap, groups_of
 from kbsync.edit.conditioning import Conditioning
 from kbsync.edit.contexts import Contexts
 from kbsync.edit.covariance import Covariance
-from kbsync.edit.keys import SubjectPass, bystander_moments
+from kbsync.edit.keys import SubjectPass, bystander_moments, mean_keys
 from kbsync.edit.load import Taken, taken_by
 from kbsync.edit.solve import solution
 from kbsync.edit.target import TargetSolver
@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # the editor runs without what reads the settings
     from kbsync.settings import EditSettings
 
 _EASE = 0.25  # what λC is multiplied by after a round of repair that did not help
+_NAMES = 256  # other subjects whose mean key is held at most: enough for a mean
 # Where a norm stands behind the down-projection: passes over the critical layers at most; what may be missing
 # without another one, as a share of ‖z‖; and how much less must be missing than before, or there is no use in it.
 _PASSES, _NEGLIGIBLE, _GAIN = 6, 0.001, 0.9
@@ -129,6 +130,8 @@ class Editor:
             "covariance_weight": self.settings.covariance_weight,
             "covariance_facts": self.settings.covariance_facts,
             "bystander_weight": self.settings.bystander_weight,
+            "mean_weight": self.settings.mean_weight,
+            "others": self.contexts.others.hash,
             "repair_rounds": self.settings.repair_rounds,
             "repair_batch": self.solver.limit.rule,
         }
@@ -211,7 +214,7 @@ class Editor:
         keyed = [self.contexts.key_rows(self.encoder, request) for request in live]
         say("solve")
         plain = [self.contexts.plain_rows(self.encoder, request) for request in live]
-        ground = _Ground(SubjectPass(self.adapter, keyed, self.layers[0]), self._preserved(plain))
+        ground = _Ground(SubjectPass(self.adapter, keyed, self.layers[0]), self._preserved(live, plain))
         residual = self._update(ground, {i: targets[r.content_hash] for i, r in enumerate(live)})
         seconds = {"solve": time.perf_counter() - started}
         misses = self._repair(live, rows, ground, say)
@@ -220,15 +223,22 @@ class Editor:
             self.tensors(), tuple(misses), residual, len(live), seconds, ground.taken, ground.conditioning
         )
 
-    def _preserved(self, rows: Sequence[Sequence[Row]]) -> dict[int, Tensor]:
-        """λC plus the second moment of the live prompts' other tokens, per layer, on the base weights."""
+    def _preserved(self, live: Sequence[EditRequest], rows: Sequence[Sequence[Row]]) -> dict[int, Tensor]:
+        """λ times C and what other subjects' keys have in common, plus the second moment of the live prompts' other
+        tokens, per layer, on the base weights."""
         flat = [row for contexts in rows for row in contexts]
         weight = self.weight_for(len(rows))
         moments = bystander_moments(self.adapter, flat, self.layers)
-        return {
+        preserved = {
             layer: weight * self.covariance.matrices[layer] + self.settings.bystander_weight * moment
             for layer, moment in moments.items()
         }
+        if self.settings.mean_weight > 0:
+            prompts = self.contexts.others.beside(live, _NAMES)
+            named = [self.encoder.plain(prompt) for prompt in prompts]
+            for layer, key in (mean_keys(self.adapter, named, self.layers) if named else {}).items():
+                preserved[layer].addr_(key, key, alpha=weight * self.settings.mean_weight)
+        return preserved
 
     def _update(self, ground: _Ground, targets: Mapping[int, Tensor], held: float = 1.0) -> float:
         """MEMIT's update over the critical layers, on the weights as they are.

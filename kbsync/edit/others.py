@@ -42,6 +42,17 @@ class Others:
                 return prompt
         return None
 
+    def beside(self, requests: Sequence[EditRequest], most: int) -> list[Prompt]:
+        """Prompts with other subjects in the words of these requests: all there are, or `most` from all over them.
+
+        They are the same in whatever order the requests are.
+        """
+        words = {(one.rewrite.text[: one.rewrite.start], one.rewrite.text[one.rewrite.end :]) for one in requests}
+        prompts = list(dict.fromkeys(prompt for own in sorted(words) for prompt in self._in_words(*own)))
+        if len(prompts) <= most:
+            return prompts
+        return [prompts[i * len(prompts) // most] for i in range(most)]
+
     def _in_words(self, head: str, tail: str) -> list[Prompt]:
         """Each sentence of the form `head` subject `tail` object, without its object; none where nothing tells the
         subject's end from the object."""

@@ -37,12 +37,17 @@ class EditSettings(Section):
     """MEMIT's settings. Every one of them shapes the weights, so all are part of the settings fingerprint."""
 
     layers: tuple[int, ...] | Literal["auto"] = Field("auto", description="critical layers, counted from 0")
-    covariance_weight: float = Field(2000.0, gt=0, description="λ of the solve")
+    covariance_weight: float = Field(1000.0, gt=0, description="λ of the solve")
     covariance_facts: Annotated[int, Field(ge=1)] | Literal["off"] = Field(
         80, description="live facts from which on λ grows with their number; off: it never does"
     )
     bystander_weight: float = Field(0.1, ge=0, description="weight of the prompts' other tokens beside λC")
-    clamp: float = Field(1.4, gt=0, description="largest ‖δ‖ as a multiple of ‖h‖")
+    mean_weight: float = Field(
+        1.0, ge=0, description="weight of what the keys of other subjects have in common, as a share of λ"
+    )
+    clamp: float = Field(
+        1.4, gt=0, description="largest ‖δ‖ as a multiple of ‖h‖; the search begins with half of it"
+    )
     steps: int = Field(40, ge=1, description="most evaluations of the loss for one z")
     stop_loss: float = Field(0.02, gt=0, description="a request is done when the object's NLL is below this")
     kl_weight: float = Field(0.0, ge=0, description="weight of KL(edited ‖ base) at `<subject> is a`")
@@ -79,7 +84,7 @@ class EditSettings(Section):
 class CovarianceSettings(Section):
     """The text behind C, the second moment of keys. What the shares leave is plain text."""
 
-    tokens: int = Field(20_000, ge=1, description="tokens of text in all")
+    tokens: int = Field(60_000, ge=1, description="tokens of text in all")
     text: tuple[Path, ...] = Field((), description="UTF-8 text files; none: Python's own English documentation")
     facts_share: float = Field(0.2, ge=0, le=1, description="share of tokens from verbalised facts of the store")
     samples_share: float = Field(0.0, ge=0, le=1, description="share of tokens that the base model itself says")

@@ -124,6 +124,8 @@ def solve_z(
         return nll.item(), total.item(), delta.grad.double()
 
     x, radius, pairs = torch.zeros_like(h), 0.3 * h.norm(), []
+    limit = float(settings.clamp * h.norm())
+    room = 0.5 * limit
     nll, value, g = loss(x)
     seen, step = g**2, 1
     while nll >= settings.stop_loss and step < settings.steps:
@@ -139,7 +141,7 @@ def solve_z(
         for (s, y), share in zip(pairs, reversed(shares), strict=True):
             q = q + (share - (y @ q) / (s @ y)) * s
         to = x - q * min(1.0, float(radius / q.norm()))
-        to = to * min(1.0, float(settings.clamp * h.norm() / to.norm()))
+        to = to * min(1.0, room / float(to.norm()))
         nll_to, value_to, g_to = loss(to)
         s, y = to - x, g_to - g
         if s @ y > 1e-4 * s.norm() * y.norm():
@@ -151,6 +153,8 @@ def solve_z(
             if value - value_to > -0.25 * (g @ s):
                 radius = min(1.5 * radius, 0.4 * h.norm())
             x, nll, value, g = to, nll_to, value_to, g_to
+        if float(x.norm()) > 0.98 * room:
+            room = min(1.05 * room, limit)
         step += 1
     return (h + x).float(), step
 

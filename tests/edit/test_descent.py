@@ -73,6 +73,29 @@ def test_the_limit_holds_at_every_point(seed: int, share: float) -> None:
     assert bool((descent.best.norm(dim=-1) > 0.9 * limit).all())
 
 
+def test_room_is_given_little_by_little() -> None:
+    """A row begins with half of what its limit allows, and has a twentieth more after each evaluation at its end;
+    one that needs no more gets none."""
+    near, far = torch.tensor([[0.4, 0.0]]), torch.tensor([[0.0, 9.0]])
+    bottom = torch.cat([near, far])
+    limit = torch.ones(2)
+    descent = Descent(limit, limit, 2)
+    lengths = []
+    for _ in range(25):
+        x = descent.point.detach().requires_grad_(True)
+        value = ((x - bottom) ** 2).sum(-1)
+        descent.tell(value.detach(), torch.autograd.grad(value.sum(), x)[0])
+        lengths.append(descent.best.norm(dim=-1))
+    near_found, far_found = torch.stack(lengths).T
+    assert float(far_found.max()) <= 1 + 1e-5
+    assert float(near_found.max()) <= 0.5 + 1e-5
+    grown = far_found[far_found > 0.49]
+    torch.testing.assert_close(grown[:3], torch.tensor([0.5, 0.525, 0.55125]), rtol=1e-3, atol=1e-3)
+    assert bool((grown[1:] <= 1.05 * grown[:-1] + 1e-5).all())
+    torch.testing.assert_close(grown[-1], torch.tensor(1.0))
+    torch.testing.assert_close(descent.best[0], near[0], rtol=1e-2, atol=1e-2)
+
+
 def test_rows_do_not_hear_of_one_another() -> None:
     """Alone, together, or after others have left: the same way down."""
     loss, bottom = bowls(4, 5, 3)

@@ -13,13 +13,29 @@ import torch
 from torch import Tensor
 
 from kbsync.edit import memit
+from kbsync.edit.adapters import Adapter
+from kbsync.edit.keys import mean_keys
 from kbsync.edit.memit import Editor, Rebuilt
+from kbsync.edit.others import Others
 from kbsync.edit.solve import Solution
 from kbsync.edit.target import Target, TargetSolver
 from kbsync.errors import EditError, NotFinite
-from kbsync.facts import EditRequest
+from kbsync.facts import EditRequest, Prompt
+from kbsync.lm.rows import Row
 from tests.edit import plain_memit
-from tests.edit.setups import ALL, ENCODER, LAYERS, NO_BOS, ONE, covariance, editor, hidden_at, some_z, z_of
+from tests.edit.setups import (
+    ALL,
+    ENCODER,
+    LAYERS,
+    NO_BOS,
+    ONE,
+    WATCHED,
+    covariance,
+    editor,
+    hidden_at,
+    some_z,
+    z_of,
+)
 from tests.tiny import FAMILIES, FIRST, easy_requests, request, requests, some_requests, tiny_model
 
 EASY = {"contexts": ONE, "clamp": 4.0, "steps": 40, "stop_loss": 0.3}
@@ -513,3 +529,59 @@ def _others(made: Editor) -> Callable[[list[EditRequest]], Tensor]:
         return torch.cat([hidden_at(made, row.ids, 3, slice(0, row.subject_last)).flatten() for row in rows])
 
     return read
+
+
+class TestTheMeanKey:
+    """What other subjects' keys have in common is held beside C."""
+
+    @pytest.mark.parametrize("family", FIRST)
+    def test_it_is_added_with_the_weight_of_c(self, family: str) -> None:
+        """λ times the outer product of the mean, over all subjects in the words of a live request."""
+        live = requests()
+        rows = [WATCHED.plain_rows(ENCODER, one) for one in live]
+        found, without = (
+            editor(family, WATCHED, mean_weight=weight, covariance_weight=3.0)._preserved(live, rows)
+            for weight in (0.5, 0.0)
+        )
+        model = tiny_model(family, layers=6)
+        names = [Prompt.fill("The capital of {} is", name) for name in ("Peru", "Great Britain")]
+        for layer in LAYERS:
+            keys = [plain_memit.key(model, ENCODER.plain(name), layer) for name in names]
+            mean = torch.stack(keys).double().mean(0)
+            expected = 1.5 * torch.outer(mean, mean)
+            torch.testing.assert_close(found[layer] - without[layer], expected, rtol=1e-4, atol=1e-6)
+
+    def test_it_is_the_same_without_other_subjects(self) -> None:
+        """No sentences in these words, or no weight: MEMIT's own solve, bit for bit."""
+        live = requests()[3:]
+        made = [editor(), editor(contexts=WATCHED), editor(contexts=WATCHED, mean_weight=0.0)]
+        built = [one.rebuild(live, some_z(one, live)) for one in made]
+        assert same(built[0], built[1])
+        assert same(built[0], built[2])
+
+    def test_an_update_leaves_it_alone(self) -> None:
+        """What it does to the mean key of the first layer vanishes as its weight grows."""
+        moved = []
+        model = tiny_model("llama", layers=6)
+        names = [Prompt.fill("The capital of {} is", name) for name in ("Peru", "Great Britain")]
+        mean = torch.stack([plain_memit.key(model, ENCODER.plain(name), LAYERS[0]) for name in names]).mean(0)
+        for weight in (0.0, 1e4):
+            made = editor(contexts=WATCHED, mean_weight=weight, covariance_weight=0.1)
+            made.rebuild(requests()[:3], some_z(made, requests()[:3]))
+            delta = made.adapter.read_weight(LAYERS[0]) - made.base_weight(LAYERS[0])
+            moved.append(float((delta @ mean).norm()))
+        assert moved[1] < 0.01 * moved[0]
+
+    def test_many_are_not_all_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Some of them, from all over, are enough for a mean."""
+        seen: list[int] = []
+
+        def watched(adapter: Adapter, rows: list[Row], layers: tuple[int, ...]) -> dict[int, Tensor]:
+            seen.append(len(rows))
+            return mean_keys(adapter, rows, layers)
+
+        monkeypatch.setattr(memit, "mean_keys", watched)
+        said = [f"The capital of France {i} is Rome." for i in range(400)]
+        made = editor(contexts=replace(ALL, others=Others(said)))
+        made.rebuild(requests()[:1], some_z(made, requests()[:1]))
+        assert seen == [256]

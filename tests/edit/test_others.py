@@ -72,3 +72,16 @@ def test_a_hash_of_all_sentences() -> None:
     hashes = {Others(s).hash for s in (CAPITALS, CAPITALS[::-1], CAPITALS[:4])}
     assert len(hashes) == 3
     assert Others(CAPITALS).hash == Others(list(CAPITALS)).hash
+
+
+def test_all_others_of_some_requests() -> None:
+    """Those in the words of any of them, each once, in one order; or some from all over them."""
+    made = Others(CAPITALS)
+    asked = [request("France", "Rome"), request("Peru", "Rome")]
+    asked.append(request("Al", "poet", template="{}'s occupation is"))
+    found = made.beside(asked, 9)
+    assert {prompt.subject for prompt in found} == {"Peru", "Japan", "Bosnia and Herzegovina", "Marie Curie"}
+    assert len(found) == 4
+    assert made.beside(asked[::-1], 9) == found
+    assert made.beside(asked, 2) == [found[0], found[2]]
+    assert made.beside([], 9) == Others().beside(asked, 9) == []
