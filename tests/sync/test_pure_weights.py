@@ -187,6 +187,7 @@ def settings_of_z() -> Iterator[tuple[str, object, bool]]:
     yield "steps", 24, True
     yield "stop_loss", 0.03, True
     yield "kl_weight", 0.1, True
+    yield "others_weight", 0.1, True
     yield "decay", 0.4, True
     yield "prefixes", 1, True
     yield "contexts", ["bare", "chat"], True
@@ -196,6 +197,7 @@ def settings_of_z() -> Iterator[tuple[str, object, bool]]:
     yield "covariance_weight", 2.0, False
     yield "covariance_facts", 3, False
     yield "bystander_weight", 1.0, False
+    yield "mean_weight", 0.5, False
     yield "repair_rounds", 0, False
     yield "batch_size", 3, False
 
