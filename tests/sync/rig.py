@@ -75,7 +75,7 @@ class Rig:
             "watch": {"relations": list(RELATIONS)},
             "trust": dict(OPEN_TRUST),
             "edit": {
-                "layers": [0, 1], "covariance_weight": 1.0, "bystander_weight": 0.0, "clamp": 5.0, "steps": 16,
+                "layers": [0, 1], "covariance_weight": 1.0, "bystander_weight": 0.0, "clamp": 10.0, "steps": 16,
                 "prefixes": 0, "contexts": [], "key_contexts": [],
                 "batch_size": 2, "solve_dtype": "float32", "repair_rounds": 1,
             },
