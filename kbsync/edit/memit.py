@@ -131,7 +131,7 @@ class Editor:
             "covariance_facts": self.settings.covariance_facts,
             "bystander_weight": self.settings.bystander_weight,
             "mean_weight": self.settings.mean_weight,
-            "others": self.contexts.others.hash,
+            "others": self.contexts.others.hash,  # their mean key is in the solve, whatever z makes of them
             "repair_rounds": self.settings.repair_rounds,
             "repair_batch": self.solver.limit.rule,
         }

@@ -14,17 +14,14 @@ from kbsync.facts import EditRequest, Prompt, digest
 class Others:
     """True facts in plain sentences ("The capital of Japan is Tokyo."), by the words around their subjects.
 
-    z depends on them, so they must not change while z are kept: `hash` belongs to what a z is kept under.
+    z depends on them, so they must not change while z are kept: `hash`, over all of them, is part of what a z is
+    kept under. It is None where there are none. It is asked for with each z, so it is taken once.
     """
 
     def __init__(self, sentences: Sequence[str] = ()) -> None:
         self.sentences = tuple(sentences)
+        self.hash = digest(list(self.sentences)) if self.sentences else None
         self._found: dict[tuple[str, str], list[Prompt]] = {}
-
-    @property
-    def hash(self) -> str | None:
-        """A hash over all sentences; None where there are none."""
-        return digest(list(self.sentences)) if self.sentences else None
 
     def like(self, request: EditRequest) -> Prompt | None:
         """A request's prompt with another subject, of the sentences, in it; None where no sentence has its words.
