@@ -154,9 +154,9 @@ def _beside_c(facts: Sequence[KnownFact]) -> list[KnownFact]:
     return [known for known in facts if known.fact not in taken]
 
 
-def _place(fact: Fact) -> str:
-    """A hash to sort by, the same under every Python."""
-    return digest([fact.relation, fact.subject])
+def _place(fact: Fact) -> tuple[str, str]:
+    """A hash to sort by, the same under every Python, and what tells apart the objects of one subject."""
+    return digest([fact.relation, fact.subject]), fact.value.text
 
 
 def counterfactual(
