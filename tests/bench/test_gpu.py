@@ -128,15 +128,15 @@ def test_the_check_finds_nothing_wrong_on_a_cpu(name: str) -> None:
 
 def test_the_check_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """An update that is off by a hundredth is found."""
-    from kbsync.edit import memit
+    from kbsync.edit import update
 
-    plain = memit.solution
+    plain = update.solution
 
     def off(*args: Tensor, **named: bool) -> Solution:
         right = plain(*args, **named)
         return replace(right, delta=1.01 * right.delta)
 
-    monkeypatch.setattr(memit, "solution", off)
+    monkeypatch.setattr(update, "solution", off)
     found = gpu_check.check(SIZES["llama-8b"], CPU)
     assert not found["ok"]
     assert found["weights_against_float64"] == pytest.approx(0.01, rel=0.05)

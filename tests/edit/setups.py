@@ -11,7 +11,7 @@ from torch import Tensor
 from kbsync.edit.adapters import Adapter
 from kbsync.edit.contexts import Contexts
 from kbsync.edit.covariance import Covariance
-from kbsync.edit.memit import Editor
+from kbsync.edit.memit import Editor, Rebuilt
 from kbsync.edit.others import Others
 from kbsync.edit.target import Target, TargetSolver
 from kbsync.facts import EditRequest
@@ -26,6 +26,7 @@ OTHERS = Others(["The capital of Peru is Lima.", "The capital of Great Britain i
 WATCHED = Contexts(ALL.prefixes, ALL.solved, ALL.keyed, OTHERS)
 ENCODER = Encoder(tiny_tokenizer(chat=True))
 NO_BOS = Encoder(tiny_tokenizer(chat=True), bos="never")
+EASY = {"contexts": ONE, "clamp": 4.0, "steps": 40, "stop_loss": 0.3}  # what a tiny model learns to say
 
 
 def edit_settings(**more: Any) -> EditSettings:
@@ -94,3 +95,21 @@ def hidden_at(made: Editor, ids: Sequence[int], layer: int, at: int | slice) -> 
     out = made.adapter.model(torch.tensor([list(ids)]), output_hidden_states=True, use_cache=False)
     hidden: Tensor = out.hidden_states[layer + 1][0, at]
     return hidden
+
+
+def same(one: Rebuilt, other: Rebuilt) -> bool:
+    """The same weights, bit for bit."""
+    return one.tensors.keys() == other.tensors.keys() and all(
+        torch.equal(one.tensors[name], other.tensors[name]) for name in one.tensors
+    )
+
+
+def halfway(made: Editor, live: list[EditRequest]) -> dict[str, Tensor]:
+    """z that go only part of the way, so that some requests are missed after the solve."""
+    solved = made.solver.solve(live)
+    targets = {}
+    for i, (one, target) in enumerate(zip(live, solved, strict=True)):
+        row = ONE.rows(made.encoder, one)[0]
+        hidden = hidden_at(made, row.ids, made.layers[-1], row.subject_last)
+        targets[one.content_hash] = hidden + (0.3 if i % 2 else 1.0) * (target.z - hidden)
+    return targets

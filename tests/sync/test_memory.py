@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from kbsync.edit.memit import Editor
 from kbsync.edit.target import Target, TargetSolver
+from kbsync.edit.update import Update
 from kbsync.errors import EditError, Stopped
 from kbsync.facts import EditRequest
 from kbsync.store.tables import RunStatus
@@ -99,7 +99,7 @@ def test_no_memory_for_the_rebuild(synced: Rig, monkeypatch: pytest.MonkeyPatch)
     def out(*_: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(Editor, "_pass", out)
+    monkeypatch.setattr(Update, "write", out)
     with synced.bench(edit={"steps": 3}) as bench:
         before = bench.editor.tensors()
         with pytest.raises(EditError, match=r"cpu has no memory for the rebuild of 6 facts; .* edit\.batch_size"):

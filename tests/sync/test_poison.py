@@ -15,6 +15,8 @@ from torch import Tensor
 from kbsync.checkpoint.manifest import FILE_NAME
 from kbsync.checkpoint.tensors import applied, tensors_hash
 from kbsync.checkpoint.verify import TENSORS
+from kbsync.edit import update
+from kbsync.edit.adapters import Adapter
 from kbsync.edit.conditioning import Conditioning
 from kbsync.edit.memit import Editor, Rebuilt
 from kbsync.evaluate.gate import Soundness, verdicts_on
@@ -97,15 +99,15 @@ def test_a_model_that_has_collapsed(moved: Rig) -> None:
 def test_a_broken_tensor(moved: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever made the update so: it is named, with what is in it, before anything is asked of the model. The same
     candidate isn't built again, and without whatever it was another one goes live."""
-    add = Editor._add
+    add = update.add
 
-    def break_one(self: Editor, layer: int, delta: Tensor) -> None:
-        if layer == self.layers[-1]:
+    def break_one(adapter: Adapter, layer: int, delta: Tensor) -> None:
+        if layer == 1:
             delta[2, 1] = float("-inf")
-        add(self, layer, delta)
+        add(adapter, layer, delta)
 
     with monkeypatch.context() as one:
-        one.setattr(Editor, "_add", break_one)
+        one.setattr(update, "add", break_one)
         report = moved.sync()
         reason = refused(moved, report, "finite", ALL)
         assert "model.layers.1.mlp.down_proj.weight holds 0 NaN and 1 infinite of " in reason
