@@ -21,7 +21,9 @@ _HISTORY = 8  # pairs of step and change of gradient that are remembered
 _FIRST, _LARGEST = 0.3, 0.4  # trust radius at the start and at most, as shares of the scale
 _GROW, _SHRINK = 1.5, 0.4  # what it is multiplied by after a good step, and after one that was refused
 _GOOD = 0.25  # a step is good when the loss falls by this share of what the gradient promised
-_CURVED = 1e-4  # a pair is remembered when its curvature is above this share of its lengths
+# A pair is remembered when its curvature is above this share of its lengths. What is less is mostly noise, which it
+# is divided by: a rounding of 1e-6 came out as 3e-5 of the next point.
+_CURVED = 0.1
 _ROOM, _WIDER = 0.5, 1.05  # share of the limit that a row has at first, and what it gets more when it is at its end
 _AT_END = 0.98  # a row is there when its length is this share of its room
 _FLOOR = 1e-3  # least weight of a coordinate, as a share of the mean

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 from transformers import DynamicCache
 
 
@@ -48,3 +50,25 @@ class PrefixCache(DynamicCache):
     def take(self, rows: Tensor) -> None:
         """Keep only some rows, when the others have converged."""
         self.stored = {layer: (k[rows.to(k.device)], v[rows.to(v.device)]) for layer, (k, v) in self.stored.items()}
+
+    @classmethod
+    def joined(cls, caches: Sequence[PrefixCache], rows: Sequence[int]) -> PrefixCache:
+        """Several frozen ones as one, with so many `rows` each: shorter prefixes are padded on the left, where
+        masks hide it."""
+        whole = cls()
+        whole.frozen = True
+        length = max(cache.get_seq_length() for cache in caches)
+        for layer, like in next((cache.stored for cache in caches if cache.stored), {}).items():
+            pairs = [
+                cache.stored.get(layer) or _nothing(like, count) for cache, count in zip(caches, rows, strict=True)
+            ]
+            padded = [[functional.pad(one, (0, 0, length - one.shape[-2], 0)) for one in pair] for pair in pairs]
+            keys, values = zip(*padded, strict=True)
+            whole.stored[layer] = torch.cat(keys), torch.cat(values)
+        return whole
+
+
+def _nothing(like: tuple[Tensor, Tensor], rows: int) -> tuple[Tensor, Tensor]:
+    """Keys and values of an empty prefix, shaped as others are."""
+    keys, values = (one.new_empty(rows, one.shape[1], 0, one.shape[3]) for one in like)
+    return keys, values

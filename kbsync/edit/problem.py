@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from itertools import combinations
 from typing import NamedTuple
 
 import torch
@@ -19,12 +20,16 @@ from torch.nn import functional as F  # noqa: N812  the library's own habit
 from kbsync.edit.adapters import Adapter, Top
 from kbsync.edit.prefix import PrefixCache
 from kbsync.edit.repeatable import add_at
-from kbsync.lm.batch import Batch, align
+from kbsync.lm.batch import Batch, align, one_below_the_other
 from kbsync.lm.rows import Row
 
-# Rows are padded together when their tokens after the subject differ by less than the first, and those before it
+# Rows are set up together when their tokens after the subject differ by less than the first, and those before it
 # (a chat template puts dozens there) by less than the second.
 _BUCKET, _PREFIX_BUCKET = 4, 24
+# What it costs to run a group by itself, in tokens: weights are read anew, and a kernel has its own start. And the
+# tokens that a token attends to for as much again as its own products cost. Measured on two cores; see `_merged`.
+# On other devices groups stay apart: batches are cut there by what rows take in memory without more padding.
+_APART, _ATTENTION = 64, 256
 
 
 class Member(NamedTuple):
@@ -44,29 +49,58 @@ class _Group:
     `owner[r]` is the request of row r, `members[r]` what it is there for.
     """
 
-    def __init__(self, adapter: Adapter, top: Top, layer: int, members: Sequence[Member]) -> None:
+    def __init__(
+        self,
+        top: Top,
+        members: Sequence[Member],
+        owner: Tensor,
+        batch: Batch,
+        cache: PrefixCache,
+        suffix: Tensor,
+        base_logp: Tensor | None = None,
+    ) -> None:
         self.top = top
         self.device = top.device
         self.members = list(members)
-        self.rows = [member.row for member in members]
-        rows = [member.row for member in members]
-        self.batch = align([row.inputs for row in rows], [row.subject_last for row in rows], self.device)
-        self.owner = torch.tensor([member.owner for member in members], device=self.device)
-        self.cache = PrefixCache()
-        self.suffix = self._freeze(adapter, layer)
+        self.owner = owner
+        self.batch = batch
+        self.cache = cache
+        self.suffix = suffix  # (R, S, d): hidden states below, from the subject's last token on
         self._index()
-        self.base_logp = self._base_logp()
+        self.base_logp = self._base_logp() if base_logp is None else base_logp
 
-    def _freeze(self, adapter: Adapter, layer: int) -> Tensor:
-        """Run what is constant: all columns up to `layer`, and the prefix through the layers above. Returns the
-        hidden states (R, S, d) after `layer` from the subject's last token on."""
-        batch, anchor = self.batch, self.batch.anchor
-        with torch.no_grad():
-            below = adapter.run(batch, (0, batch.ids.shape[1]), (0, layer + 1))  # (R, P+S, d)
-            if anchor:
-                self.top.run(batch, (0, anchor), below[:, :anchor], self.cache)
-        self.cache.frozen = True
-        return below[:, anchor:]
+    @classmethod
+    @torch.no_grad()
+    def frozen(cls, adapter: Adapter, top: Top, layer: int, members: Sequence[Member]) -> _Group:
+        """With all that is constant run: all columns up to `layer`, and the prefix through the layers above."""
+        rows = [member.row for member in members]
+        batch = align([row.inputs for row in rows], [row.subject_last for row in rows], top.device)
+        owner = torch.tensor([member.owner for member in members], device=top.device)
+        cache, anchor = PrefixCache(), batch.anchor
+        below = adapter.run(batch, (0, batch.ids.shape[1]), (0, layer + 1))  # (R, P+S, d)
+        if anchor:
+            top.run(batch, (0, anchor), below[:, :anchor], cache)
+        cache.frozen = True
+        return cls(top, members, owner, batch, cache, below[:, anchor:])
+
+    @classmethod
+    def joined(cls, groups: Sequence[_Group]) -> _Group:
+        """The rows of several groups as one."""
+        behind = max(group.suffix.shape[1] for group in groups)
+        return cls(
+            groups[0].top,
+            [member for group in groups for member in group.members],
+            torch.cat([group.owner for group in groups]),
+            one_below_the_other([group.batch for group in groups]),
+            PrefixCache.joined([group.cache for group in groups], [len(group.members) for group in groups]),
+            torch.cat([F.pad(g.suffix, (0, 0, 0, behind - g.suffix.shape[1])) for g in groups]),
+            torch.cat([group.base_logp for group in groups if len(group.base_logp)] or [groups[0].base_logp]),
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Rows, and their padded tokens before and from the subject's last one on."""
+        return len(self.members), self.batch.anchor, self.suffix.shape[1]
 
     def _index(self) -> None:
         """Where the logits are needed: (row, column) of each object token, and of the end of each other row."""
@@ -156,7 +190,8 @@ class Problem:
             row = member.row
             size = (len(row.inputs) - row.subject_last) // _BUCKET, row.subject_last // _PREFIX_BUCKET
             buckets.setdefault(size, []).append(member)
-        self.groups = [_Group(adapter, top, layer, buckets[size]) for size in sorted(buckets)]
+        self._merges = top.device.type == "cpu"
+        self.groups = self._put([_Group.frozen(adapter, top, layer, buckets[size]) for size in sorted(buckets)])
         contexts = Counter(member.owner for member in members if member.weight is None)
         self.contexts = torch.tensor([float(contexts[i]) for i in sorted(contexts)], device=top.device)
 
@@ -171,5 +206,40 @@ class Problem:
     def keep(self, requests: Tensor) -> None:
         """Drop all other requests; the kept ones are numbered anew."""
         renumber = {old: new for new, old in enumerate(requests.tolist())}
-        self.groups = [group for group in self.groups if group.keep(renumber)]
+        self.groups = self._put([group for group in self.groups if group.keep(renumber)])
         self.contexts = self.contexts[requests]
+
+    def _put(self, groups: list[_Group]) -> list[_Group]:
+        """The groups as they are run."""
+        return _merged(groups) if self._merges else groups
+
+
+def _cost(rows: int, before: int, behind: int) -> float:
+    """What an evaluation of a group takes, in tokens."""
+    return _APART + rows * behind * (1 + (before + behind) / _ATTENTION)
+
+
+def _saved(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
+    """What is saved when two groups of these shapes are run as one."""
+    both = one[0] + other[0], max(one[1], other[1]), max(one[2], other[2])
+    return _cost(*one) + _cost(*other) - _cost(*both)
+
+
+def _merged(groups: list[_Group]) -> list[_Group]:
+    """Groups that cost less together than apart, put together, the greatest gain first.
+
+    Many rows are best run with others of their length, since padding costs. Few rows are best run with any others,
+    since it is the same for one row and for ten.
+    """
+    shapes = [group.shape for group in groups]
+    parts = [[i] for i in range(len(groups))]
+    while len(parts) > 1:
+        pairs = combinations(range(len(parts)), 2)
+        gain, i, j = max(((_saved(shapes[i], shapes[j]), -i, -j) for i, j in pairs))
+        if gain <= 0:
+            break
+        i, j = -i, -j
+        one, other = shapes[i], shapes.pop(j)
+        shapes[i] = one[0] + other[0], max(one[1], other[1]), max(one[2], other[2])
+        parts[i] += parts.pop(j)
+    return [groups[own[0]] if len(own) == 1 else _Group.joined([groups[i] for i in own]) for own in parts]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,22 @@ def align(rows: Sequence[Sequence[int]], anchors: Sequence[int], device: torch.d
         positions[i, first : first + len(row)] = torch.arange(len(row))
         real[i, first : first + len(row)] = True
     return Batch(ids.to(device), positions.to(device), real.to(device), before)
+
+
+def one_below_the_other(batches: Sequence[Batch]) -> Batch:
+    """The rows of several batches as one, padded to the longest before and behind the anchor."""
+    before = max(batch.anchor for batch in batches)
+    behind = max(batch.ids.shape[1] - batch.anchor for batch in batches)
+
+    def rows(name: str) -> Tensor:
+        parts: list[Tensor] = []
+        for batch in batches:
+            tensor: Tensor = getattr(batch, name)
+            pad = before - batch.anchor, behind - (tensor.shape[1] - batch.anchor)
+            parts.append(functional.pad(tensor, pad))  # zeros, which in `real` is False
+        return torch.cat(parts)
+
+    return Batch(rows("ids"), rows("positions"), rows("real"), before)
 
 
 def by_length(lengths: Sequence[int], size: int, tokens: int | None = None) -> list[list[int]]:

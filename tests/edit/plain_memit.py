@@ -144,7 +144,7 @@ def solve_z(
         to = to * min(1.0, room / float(to.norm()))
         nll_to, value_to, g_to = loss(to)
         s, y = to - x, g_to - g
-        if s @ y > 1e-4 * s.norm() * y.norm():
+        if s @ y > 0.1 * s.norm() * y.norm():
             pairs = [*pairs, (s, y)][-8:]
         seen = seen + g_to**2
         if value_to >= value:

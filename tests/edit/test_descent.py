@@ -146,3 +146,21 @@ def test_a_loss_that_is_broken_from_the_start_stays_so() -> None:
     """It neither raises nor turns into a number."""
     _, values = minimise(lambda x: x.sum(-1) * torch.nan, torch.tensor([1.0]), torch.tensor([1.0]), 3, 4)
     assert bool(values.isnan().all())
+
+
+@given(st.integers(0, 1000), st.floats(1e-3, 0.05))
+def test_hardly_any_curvature_is_not_divided_by(seed: int, curvature: float) -> None:
+    """Where a gradient has turned nearly at right angles to the step, its rounding is not blown up."""
+    generator = torch.Generator().manual_seed(seed)
+    first = torch.randn(1, 32, generator=generator)
+    across, noise = torch.randn(2, 1, 32, generator=generator)
+    points = []
+    for error in (0.0, 1e-7):
+        descent = Descent(torch.ones(1), 10 * torch.ones(1), 32)
+        descent.tell(torch.ones(1), first)
+        step = descent.point / descent.point.norm()
+        turned = across - (across * step).sum() * step
+        change = 1e-3 * (turned / turned.norm() + curvature * step)
+        descent.tell(torch.zeros(1), first + change + error * noise)
+        points.append(descent.point)
+    assert float((points[0] - points[1]).norm() / points[0].norm()) < 1e-4

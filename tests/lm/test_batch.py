@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kbsync.lm.batch import align, by_length
+from kbsync.lm.batch import align, by_length, one_below_the_other
 
 CPU = torch.device("cpu")
 ROWS = st.lists(
@@ -28,6 +28,18 @@ def test_each_row_is_whole_and_its_anchor_lies_in_one_column(drawn: list[tuple[l
         assert batch.positions[i][batch.real[i]].tolist() == list(range(len(row)))
         assert int(batch.ids[i, batch.anchor]) == row[anchor]
         assert not batch.ids[i][~batch.real[i]].any()
+
+
+@given(st.lists(ROWS, min_size=1, max_size=3))
+def test_batches_one_below_the_other_are_the_batch_of_all(parts: list[list[tuple[list[int], int]]]) -> None:
+    """As if their rows had been aligned together."""
+    batches = [align([row for row, _ in part], [anchor for _, anchor in part], CPU) for part in parts]
+    whole = align([row for part in parts for row, _ in part], [at for part in parts for _, at in part], CPU)
+    joined = one_below_the_other(batches)
+    assert joined.anchor == whole.anchor
+    assert torch.equal(joined.ids, whole.ids)
+    assert torch.equal(joined.positions, whole.positions)
+    assert torch.equal(joined.real, whole.real)
 
 
 @given(ROWS, st.data())
