@@ -219,10 +219,14 @@ def _cost(rows: int, before: int, behind: int) -> float:
     return _APART + rows * behind * (1 + (before + behind) / _ATTENTION)
 
 
+def _both(one: tuple[int, int, int], other: tuple[int, int, int]) -> tuple[int, int, int]:
+    """The shape of two groups as one."""
+    return one[0] + other[0], max(one[1], other[1]), max(one[2], other[2])
+
+
 def _saved(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
     """What is saved when two groups of these shapes are run as one."""
-    both = one[0] + other[0], max(one[1], other[1]), max(one[2], other[2])
-    return _cost(*one) + _cost(*other) - _cost(*both)
+    return _cost(*one) + _cost(*other) - _cost(*_both(one, other))
 
 
 def _merged(groups: list[_Group]) -> list[_Group]:
@@ -234,12 +238,9 @@ def _merged(groups: list[_Group]) -> list[_Group]:
     shapes = [group.shape for group in groups]
     parts = [[i] for i in range(len(groups))]
     while len(parts) > 1:
-        pairs = combinations(range(len(parts)), 2)
-        gain, i, j = max(((_saved(shapes[i], shapes[j]), -i, -j) for i, j in pairs))
-        if gain <= 0:
+        i, j = max(combinations(range(len(parts)), 2), key=lambda pair: _saved(*(shapes[k] for k in pair)))
+        if _saved(shapes[i], shapes[j]) <= 0:
             break
-        i, j = -i, -j
-        one, other = shapes[i], shapes.pop(j)
-        shapes[i] = one[0] + other[0], max(one[1], other[1]), max(one[2], other[2])
+        shapes[i] = _both(shapes[i], shapes.pop(j))
         parts[i] += parts.pop(j)
     return [groups[own[0]] if len(own) == 1 else _Group.joined([groups[i] for i in own]) for own in parts]
