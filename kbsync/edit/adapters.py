@@ -140,7 +140,7 @@ class Adapter:
         out = view(
             **inputs,
             **self.reader.inputs(batch, first, last, self.dtype),
-            past_key_values=cache,
+            cache=cache,
             use_cache=cache is not None,
         ).last_hidden_state
         assert isinstance(out, Tensor)
@@ -207,7 +207,7 @@ class Top:
         out = self._view(
             inputs_embeds=hidden.to(self.dtype),
             **self._reader.inputs(batch, *columns, self.dtype),
-            past_key_values=cache,
+            cache=cache,
             use_cache=True,
         ).last_hidden_state
         assert isinstance(out, Tensor)

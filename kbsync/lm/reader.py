@@ -93,7 +93,7 @@ class Reader:
         last = columns.positions.shape[1]
         given = self.inputs(columns, last - ids.shape[1], last, self.model.get_output_embeddings().weight.dtype)
         out = self.model.base_model(
-            input_ids=ids, past_key_values=cache, use_cache=cache is not None, **given
+            input_ids=ids, cache=cache, use_cache=cache is not None, **given
         ).last_hidden_state
         assert isinstance(out, Tensor)
         return out

@@ -35,8 +35,8 @@ def sample_texts(model: Any, encoder: Encoder, numbers: range, length: int, seed
         said = [last]
     cache = None
     while len(said) < length:
-        out = model(input_ids=last[:, None].to(device), past_key_values=cache, use_cache=True)
-        cache = out.past_key_values
+        out = model(input_ids=last[:, None].to(device), cache=cache, use_cache=True)
+        cache = out.cache
         logits = out.logits[:, -1].float()  # (R, V)
         logits[:, barred[barred < logits.shape[1]].to(device)] = -torch.inf
         logits[:, len(encoder.tokenizer) :] = -torch.inf  # rows that pad the embedding
