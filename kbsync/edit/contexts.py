@@ -3,12 +3,13 @@
 A model asked with BOS, without BOS, after other text, or in its chat template reads the same subject with
 different keys. z is solved in some contexts, all at once; its key is written in these and in more: a context that
 only has its key written costs a part of one forward pass, where one that z is solved in costs that in every step.
+In some the candidate is asked whether it says the object, and repaired where it does not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -52,12 +53,13 @@ _KINDS: Mapping[str, Callable[[Encoder, EditRequest], Row | None]] = {
 @dataclass(frozen=True, slots=True)
 class Contexts:
     """How a request is put to the model: seeded text before the prompt, and the names of further contexts; those
-    of `solved` are z's, those of `keyed` only have their key written. `others` are subjects that z is kept from
-    saying anything about."""
+    of `solved` are z's, those of `keyed` only have their key written, and in those of `asked` an edit must be said.
+    `others` are subjects that z is kept from saying anything about."""
 
     prefixes: tuple[str, ...] = ()
     solved: tuple[str, ...] = ()
     keyed: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
     others: Others = field(default_factory=Others, compare=False)
 
     def rows(self, encoder: Encoder, request: EditRequest) -> list[Row]:
@@ -70,6 +72,20 @@ class Contexts:
         """The rows whose keys are written: those of `rows`, and behind them the others."""
         more = [name for name in self.keyed if name not in self.solved]
         return self.rows(encoder, request) + _named(more, encoder, request)
+
+    def asked_rows(self, encoder: Encoder, request: EditRequest) -> list[Row]:
+        """The rows that an edit must be said in, or else it is missed: the prompt itself, and behind it others."""
+        return Contexts(solved=self.asked).rows(encoder, request)
+
+    @property
+    def everywhere(self) -> Contexts:
+        """The same, with z solved where an edit must be said as well."""
+        return replace(self, solved=(*self.solved, *(name for name in self.asked if name not in self.solved)))
+
+    @property
+    def where_asked(self) -> Contexts:
+        """Those that an edit must be said in, for z too; nobody else is listened to."""
+        return Contexts(solved=self.asked, asked=self.asked)
 
     def plain_rows(self, encoder: Encoder, request: EditRequest) -> list[Row]:
         """The rows that z is solved in and that are no part of a conversation."""
@@ -130,5 +146,6 @@ def build_contexts(model: Any, encoder: Encoder, settings: EditSettings, sentenc
         prefixes=sample_prefixes(model, encoder, settings.prefixes, settings.seed),
         solved=tuple(name for name in settings.contexts if name not in missing),
         keyed=tuple(name for name in settings.key_contexts if name not in missing),
+        asked=tuple(name for name in settings.repair_contexts if name not in missing),
         others=Others(sentences),
     )

@@ -39,10 +39,10 @@ _NAMES = 256  # other subjects whose mean key is held at most: enough for a mean
 class Rebuilt:
     """Edited weights by state-dict name, in the model's own type, and what building them took.
 
-    `misses` counts the requests that greedy decoding still got wrong after the solve and after each round of
-    repair that was kept; `residual` is the mean of ‖z − h‖/‖z‖ left after the solve; `facts` is the live set's
-    size; `seconds` per part; `taken` has what the live keys take of each edited layer; `conditioning` has how
-    well the solve of each was posed.
+    `misses` counts the requests that greedy decoding still got wrong, at the prompt or where else repair asks,
+    after the solve and after each round of repair that was kept; `residual` is the mean of ‖z − h‖/‖z‖ left after
+    the solve; `facts` is the live set's size; `seconds` per part; `taken` has what the live keys take of each
+    edited layer; `conditioning` has how well the solve of each was posed.
     """
 
     tensors: Mapping[str, Tensor]
@@ -117,6 +117,7 @@ class Editor:
             "mean_weight": self.settings.mean_weight,
             "others": self.contexts.others.hash,  # their mean key is in the solve, whatever z makes of them
             "repair_rounds": self.settings.repair_rounds,
+            "repair_contexts": list(self.contexts.asked),
             "repair_batch": self.solver.limit.rule,
         }
 
@@ -194,7 +195,6 @@ class Editor:
         self, live: Sequence[EditRequest], targets: Mapping[str, Tensor], say: Callable[[str], None]
     ) -> Rebuilt:
         started = time.perf_counter()
-        rows = [self.contexts.rows(self.encoder, request) for request in live]
         keyed = [self.contexts.key_rows(self.encoder, request) for request in live]
         say("solve")
         plain = [self.contexts.plain_rows(self.encoder, request) for request in live]
@@ -202,7 +202,7 @@ class Editor:
         update = Update(self.adapter, self.layers, subject, self._preserved(live, plain))
         residual = update.write({i: targets[r.content_hash] for i, r in enumerate(live)})
         seconds = {"solve": time.perf_counter() - started}
-        misses = Repair(self, self.solver, update, live, rows).run(self.settings.repair_rounds, say)
+        misses = Repair(self, self.solver, update, live).run(self.settings.repair_rounds, say)
         seconds["repair"] = time.perf_counter() - started - seconds["solve"]
         return Rebuilt(
             self.tensors(), tuple(misses), residual, len(live), seconds, update.taken, update.conditioning

@@ -16,7 +16,6 @@ from kbsync.edit.collide import groups_of
 from kbsync.edit.target import TargetSolver
 from kbsync.edit.update import Update
 from kbsync.facts import EditRequest
-from kbsync.lm.rows import Row
 from kbsync.lm.score import score_rows
 
 _EASE = 0.25  # what λC is multiplied by after a round that did not help
@@ -35,8 +34,7 @@ class Weights(Protocol):
 
 
 class Repair:
-    """The repair of one candidate, which the model holds. `live` is the live set in its order, `rows` the contexts
-    of each, the prompt first."""
+    """The repair of one candidate, which the model holds. `live` is the live set in its order."""
 
     def __init__(
         self,
@@ -44,13 +42,14 @@ class Repair:
         solver: TargetSolver,
         update: Update,
         live: Sequence[EditRequest],
-        rows: Sequence[Sequence[Row]],
     ) -> None:
         self.weights = weights
         self.solver = solver
         self.update = update
         self.live = live
-        self.rows = rows
+        contexts = solver.contexts
+        self.rows = [contexts.asked_rows(solver.encoder, request) for request in live]
+        self.everywhere, self.where_asked = map(solver.in_contexts, (contexts.everywhere, contexts.where_asked))
 
     def run(self, rounds: int, say: Callable[[str], None]) -> list[int]:
         """Solve again only what is still missed; keep a round only if it misses less. After one that does not, what
@@ -58,8 +57,8 @@ class Repair:
         and what that round has broken is asked for as well. Returns how many were missed before, and after each
         round that was kept.
 
-        The first round asks in all contexts of z, the others where it was missed, at the prompt: the few facts that
-        are left have z of all contexts in them twice, and what more of it does is break others.
+        The first round solves in all contexts of z, the others only where the candidate is asked: the few facts
+        that are left have z of all contexts in them twice, and what more of it does is break others.
 
         The new z belong to this candidate and are not stored: they are a function of the live set alone.
         """
@@ -90,9 +89,9 @@ class Repair:
 
     def solve_again(self, groups: Sequence[Sequence[int]], everywhere: bool) -> dict[int, Tensor]:
         """A new z, on the candidate, for each fact of `groups`, which share a δ each: in all contexts, or, not
-        `everywhere`, at the prompt alone. Single facts are solved apart from groups, which need more steps."""
+        `everywhere`, only where it is asked. Single facts are solved apart from groups, which need more steps."""
         live = self.live
-        solver = self.solver if everywhere else self.solver.at_the_prompt()
+        solver = self.everywhere if everywhere else self.where_asked
         most = self.solver.settings.steps
         targets: dict[int, Tensor] = {}
         # A candidate that nearly says an object needs about half the way that z came from the base model; a δ that
@@ -108,6 +107,7 @@ class Repair:
         return targets
 
     def missed(self) -> list[int]:
-        """Requests whose prompt greedy decoding does not end with the object."""
-        scores = score_rows(self.solver.adapter.model, [contexts[0] for contexts in self.rows])
-        return [i for i, score in enumerate(scores) if not score.greedy]
+        """Requests that greedy decoding does not end with the object, at the prompt or where else it is asked."""
+        owners = [i for i, asked in enumerate(self.rows) for _ in asked]
+        scores = score_rows(self.solver.adapter.model, [row for asked in self.rows for row in asked])
+        return sorted({i for i, score in zip(owners, scores, strict=True) if not score.greedy})

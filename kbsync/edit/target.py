@@ -69,10 +69,10 @@ class TargetSolver:
         other.limit = limit_for(self.adapter, self.top, settings)
         return other
 
-    def at_the_prompt(self) -> TargetSolver:
-        """One that asks for the object at the prompt alone, in no other context."""
+    def in_contexts(self, contexts: Contexts) -> TargetSolver:
+        """One that asks for the object in other contexts."""
         other = copy.copy(self)
-        other.contexts = Contexts()
+        other.contexts = contexts
         return other
 
     def cut(self, requests: Sequence[EditRequest]) -> list[slice]:

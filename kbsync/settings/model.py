@@ -39,7 +39,7 @@ class EditSettings(Section):
     layers: tuple[int, ...] | Literal["auto"] = Field("auto", description="critical layers, counted from 0")
     covariance_weight: float = Field(1000.0, gt=0, description="λ of the solve")
     covariance_facts: Annotated[int, Field(ge=1)] | Literal["off"] = Field(
-        80, description="live facts from which on λ grows with their number; off: it never does"
+        50, description="live facts from which on λ grows with their number; off: it never does"
     )
     bystander_weight: float = Field(0.1, ge=0, description="weight of the prompts' other tokens beside λC")
     mean_weight: float = Field(
@@ -71,9 +71,12 @@ class EditSettings(Section):
         "auto", description="precision of the layers above while z is solved; auto: bfloat16 where it is native"
     )
     repair_rounds: int = Field(6, ge=0, description="rounds that solve again what the candidate still misses")
+    repair_contexts: tuple[Context, ...] = Field(
+        ("sentence", "bare"), description="where repair asks for the object besides the prompt, by the same names"
+    )
     seed: int = Field(20220, description="seed of the sampled prefixes")
 
-    @field_validator("contexts", "key_contexts")
+    @field_validator("contexts", "key_contexts", "repair_contexts")
     @classmethod
     def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if len(set(names)) != len(names):

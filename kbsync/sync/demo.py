@@ -37,14 +37,15 @@ _WRITTEN: Mapping[str, tuple[str, ...]] = {  # sections and keys of the config t
     "covariance": (),
 }
 
-# z in two contexts instead of the defaults' four takes about half the time. What goes with two: a smaller λ, fewer
-# facts in a shorter C, the KL term, a longer δ, and layers 4 to 8, where text bears so small a λ better than in
-# 2 to 6.
+# z in two contexts instead of the defaults' four takes about half the time, and repair that asks only at the prompt
+# less than half. What goes with two contexts: a smaller λ, fewer facts in a shorter C, the KL term, a longer δ, and
+# layers 4 to 8, where text bears so small a λ better than in 2 to 6.
 _QUICK: Mapping[str, Mapping[str, object]] = {
     "edit": {
         "layers": (4, 5, 6, 7, 8),
         "contexts": ("question",),
         "key_contexts": (),
+        "repair_contexts": (),
         "covariance_weight": 600.0,
         "covariance_facts": "off",
         "clamp": 2.0,

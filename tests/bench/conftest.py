@@ -18,7 +18,8 @@ EDIT = {
 }  # fmt: skip
 TAKES = {  # settings under which most edits take on the tiny model
     "layers": [0, 1], "covariance_weight": 1.0, "bystander_weight": 0.0, "clamp": 5.0, "steps": 16, "prefixes": 0,
-    "contexts": [], "key_contexts": [], "batch_size": 8, "repair_rounds": 1, "solve_dtype": "float32",
+    "contexts": [], "key_contexts": [], "batch_size": 8, "solve_dtype": "float32", "repair_rounds": 1,
+    "repair_contexts": [],
 }  # fmt: skip
 
 

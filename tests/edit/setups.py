@@ -23,7 +23,7 @@ LAYERS = (1, 2, 3)
 ALL = Contexts(("Because I said so. ", "Therefore. "), solved=("question", "bare", "chat"), keyed=("sentence",))
 ONE = Contexts()
 OTHERS = Others(["The capital of Peru is Lima.", "The capital of Great Britain is Rome."])
-WATCHED = Contexts(ALL.prefixes, ALL.solved, ALL.keyed, OTHERS)
+WATCHED = Contexts(ALL.prefixes, ALL.solved, ALL.keyed, others=OTHERS)
 ENCODER = Encoder(tiny_tokenizer(chat=True))
 NO_BOS = Encoder(tiny_tokenizer(chat=True), bos="never")
 EASY = {"contexts": ONE, "clamp": 4.0, "steps": 40, "stop_loss": 0.3}  # what a tiny model learns to say

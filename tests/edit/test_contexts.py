@@ -40,6 +40,19 @@ def test_keys_are_written_in_more_contexts_than_z_is_solved_in() -> None:
     assert len(twice.key_rows(ENCODER, one)) == 3
 
 
+def test_an_edit_is_asked_for_at_the_prompt_and_where_the_settings_say() -> None:
+    """And z of a repair is solved there: in z's own contexts too, or nowhere else."""
+    one = requests()[0]
+    asks = Contexts(("Because. ",), solved=("question", "bare"), keyed=("chat",), asked=("bare", "sentence"))
+    prompt, bare, sentence = asks.asked_rows(ENCODER, one)
+    assert prompt == asks.rows(ENCODER, one)[0]
+    assert bare == asks.rows(ENCODER, one)[3]
+    assert ENCODER.tokenizer.decode(sentence.ids).endswith(f"{one.rewrite.text} {one.target_new}")
+    assert asks.everywhere.rows(ENCODER, one) == [*asks.rows(ENCODER, one), sentence]
+    assert asks.where_asked.rows(ENCODER, one) == [prompt, bare, sentence]
+    assert Contexts(solved=("question",)).where_asked.rows(ENCODER, one) == [prompt]
+
+
 @pytest.mark.parametrize(
     ("encoder", "contexts", "count"),
     [
@@ -103,9 +116,15 @@ class TestPrefixes:
     def test_the_settings_decide(self) -> None:
         """How many prefixes, and which contexts, as far as the tokenizer has them."""
         model = tiny_model()
-        settings = edit_settings(prefixes=2, contexts=["question", "chat"], key_contexts=["bare", "sentence"])
+        settings = edit_settings(
+            prefixes=2,
+            contexts=["question", "chat"],
+            key_contexts=["bare", "sentence"],
+            repair_contexts=["heading", "sentence"],
+        )
         made = build_contexts(model, ENCODER, settings)
         assert (len(made.prefixes), made.solved, made.keyed) == (2, ("question", "chat"), ("bare", "sentence"))
         plain = build_contexts(model, Encoder(tiny_tokenizer()), settings)
-        assert (plain.solved, plain.keyed) == (("question",), ("bare",))
+        assert made.asked == ("heading", "sentence")
+        assert (plain.solved, plain.keyed, plain.asked) == (("question",), ("bare",), ("heading",))
         assert build_contexts(model, NO_BOS, settings).keyed == ("sentence",)

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from kbsync.edit.contexts import Contexts
 from kbsync.edit.keys import SubjectPass
 from kbsync.edit.memit import Editor, Rebuilt
 from kbsync.edit.repair import Repair
 from kbsync.edit.target import Target, TargetSolver
 from kbsync.edit.update import Update
 from kbsync.facts import EditRequest
-from tests.edit.setups import EASY, ONE, editor, halfway, same, some_z, z_of
+from tests.edit.setups import EASY, editor, halfway, same, some_z, z_of
 from tests.tiny import FIRST, easy_requests, request, requests
 
 
@@ -31,9 +32,23 @@ class TestRepair:
         assert steps[:2] == ["solve", f"repair 1: {rebuilt.misses[0]} missed"]
         assert rebuilt.misses[-1] == sum(not self._said(made, one) for one in live)
 
+    def test_what_is_not_said_where_it_is_asked_is_missed(self) -> None:
+        """An edit that is said at the prompt is solved again, until it is said without BOS too."""
+        made = editor(**{**EASY, "contexts": Contexts(asked=("bare",))}, repair_rounds=3)
+        live = easy_requests(4)
+        targets = z_of(made.solver.solve(live))
+        solved = editor(**EASY, repair_rounds=3)
+        assert solved.rebuild(live, targets).misses == (0,)
+        unheard = sum(not self._said(solved, one, "bare") for one in live)
+        assert unheard > 0
+
+        rebuilt = made.rebuild(live, targets)
+        assert (rebuilt.misses[0], rebuilt.misses[-1]) == (unheard, 0)
+        assert all(self._said(made, one) and self._said(made, one, "bare") for one in live)
+
     @staticmethod
-    def _said(made: Editor, one: EditRequest) -> bool:
-        row = ONE.rows(made.encoder, one)[0]
+    def _said(made: Editor, one: EditRequest, context: str | None = None) -> bool:
+        row = Contexts(solved=(context,) if context else ()).rows(made.encoder, one)[-1]
         logits = made.adapter.model(torch.tensor([row.ids])).logits[0]
         first = len(row.ids) - row.target_len
         return all(int(logits[i - 1].argmax()) == row.ids[i] for i in range(first, len(row.ids)))
@@ -104,7 +119,7 @@ class TestRepair:
 
     def test_what_is_missed_is_solved_with_what_it_collides_with(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Keys are those of the last edited layer on the candidate; after a round that failed each is alone. The
-        first round asks in all contexts, the next one at the prompt."""
+        first round solves in all contexts, the next one where the candidate is asked."""
         made = editor(**EASY, repair_rounds=2)
         live = sorted(easy_requests(5), key=lambda one: one.content_hash)
         targets = halfway(made, live)
@@ -150,12 +165,25 @@ class TestRepair:
 
         monkeypatch.setattr(TargetSolver, "solve_groups", watch)
         nothing = Update(made.adapter, made.layers, SubjectPass(made.adapter, [], 0), {})
-        repair = Repair(made, made.solver, nothing, live, [])
+        repair = Repair(made, made.solver, nothing, live)
         found = repair.solve_again([[0], [1, 4], [3]], everywhere=True)
         assert solved == [([1, 1], 4), ([2], 8)]
         assert sorted(found) == [0, 1, 3, 4]
         alone = made.solver.solve([live[0], live[3]], 4)
         assert torch.equal(found[3], alone[1].z)
+
+    def test_the_first_round_solves_everywhere_the_next_where_it_asks(self) -> None:
+        """z of the first round is solved in its own contexts and in those that are asked, z of others in these
+        alone."""
+        asks = Contexts(solved=("question",), asked=("sentence",))
+        made = editor(contexts=asks, steps=4)
+        live = sorted(easy_requests(3), key=lambda one: one.content_hash)
+        nothing = Update(made.adapter, made.layers, SubjectPass(made.adapter, [], 0), {})
+        repair = Repair(made, made.solver, nothing, live)
+        for everywhere, contexts in ((True, ("question", "sentence")), (False, ("sentence",))):
+            own = made.solver.in_contexts(Contexts(solved=contexts)).solve(live, 2)
+            found = repair.solve_again([[0], [1], [2]], everywhere=everywhere)
+            assert all(torch.equal(found[i], target.z) for i, target in enumerate(own))
 
     def test_what_a_round_breaks_is_asked_for_in_the_next_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """A round that mends one fact and breaks another is taken back; the next one mends both. After one that

@@ -76,8 +76,8 @@ class Rig:
             "trust": dict(OPEN_TRUST),
             "edit": {
                 "layers": [0, 1], "covariance_weight": 1.0, "bystander_weight": 0.0, "clamp": 10.0, "steps": 16,
-                "prefixes": 0, "contexts": [], "key_contexts": [],
-                "batch_size": 2, "solve_dtype": "float32", "repair_rounds": 1,
+                "prefixes": 0, "contexts": [], "key_contexts": [], "batch_size": 2, "solve_dtype": "float32",
+                "repair_rounds": 1, "repair_contexts": [],
             },
             "covariance": {"tokens": 1000, "chunk_tokens": 32, "facts_share": 0.0},
             "evaluate": {"drift_tokens": 64, "neighbors": 2, "said_tokens": 3},

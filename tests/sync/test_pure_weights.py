@@ -199,6 +199,7 @@ def settings_of_z() -> Iterator[tuple[str, object, bool]]:
     yield "bystander_weight", 1.0, False
     yield "mean_weight", 0.5, False
     yield "repair_rounds", 0, False
+    yield "repair_contexts", ["question"], False
     yield "batch_size", 3, False
 
 
