@@ -73,10 +73,6 @@ class Contexts:
         more = [name for name in self.keyed if name not in self.solved]
         return self.rows(encoder, request) + _named(more, encoder, request)
 
-    def asked_rows(self, encoder: Encoder, request: EditRequest) -> list[Row]:
-        """The rows that an edit must be said in, or else it is missed: the prompt itself, and behind it others."""
-        return Contexts(solved=self.asked).rows(encoder, request)
-
     @property
     def everywhere(self) -> Contexts:
         """The same, with z solved where an edit must be said as well."""
@@ -84,8 +80,8 @@ class Contexts:
 
     @property
     def where_asked(self) -> Contexts:
-        """Those that an edit must be said in, for z too; nobody else is listened to."""
-        return Contexts(solved=self.asked, asked=self.asked)
+        """The prompt and those that an edit must be said in, or else it is missed; no others are listened to."""
+        return Contexts(solved=self.asked)
 
     def plain_rows(self, encoder: Encoder, request: EditRequest) -> list[Row]:
         """The rows that z is solved in and that are no part of a conversation."""

@@ -47,9 +47,9 @@ class Repair:
         self.solver = solver
         self.update = update
         self.live = live
-        contexts = solver.contexts
-        self.rows = [contexts.asked_rows(solver.encoder, request) for request in live]
-        self.everywhere, self.where_asked = map(solver.in_contexts, (contexts.everywhere, contexts.where_asked))
+        self.everywhere = solver.in_contexts(solver.contexts.everywhere)
+        self.where_asked = solver.in_contexts(solver.contexts.where_asked)
+        self.rows = [self.where_asked.contexts.rows(solver.encoder, request) for request in live]
 
     def run(self, rounds: int, say: Callable[[str], None]) -> list[int]:
         """Solve again only what is still missed; keep a round only if it misses less. After one that does not, what

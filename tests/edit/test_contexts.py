@@ -44,12 +44,12 @@ def test_an_edit_is_asked_for_at_the_prompt_and_where_the_settings_say() -> None
     """And z of a repair is solved there: in z's own contexts too, or nowhere else."""
     one = requests()[0]
     asks = Contexts(("Because. ",), solved=("question", "bare"), keyed=("chat",), asked=("bare", "sentence"))
-    prompt, bare, sentence = asks.asked_rows(ENCODER, one)
+    prompt, bare, sentence = asks.where_asked.rows(ENCODER, one)
     assert prompt == asks.rows(ENCODER, one)[0]
     assert bare == asks.rows(ENCODER, one)[3]
     assert ENCODER.tokenizer.decode(sentence.ids).endswith(f"{one.rewrite.text} {one.target_new}")
     assert asks.everywhere.rows(ENCODER, one) == [*asks.rows(ENCODER, one), sentence]
-    assert asks.where_asked.rows(ENCODER, one) == [prompt, bare, sentence]
+    assert Contexts(solved=("bare", "sentence")).rows(ENCODER, one) == [prompt, bare, sentence]
     assert Contexts(solved=("question",)).where_asked.rows(ENCODER, one) == [prompt]
 
 
